@@ -1,0 +1,7 @@
+"""``python -m llmops``."""
+
+import sys
+
+from llmops.cli import main
+
+sys.exit(main())

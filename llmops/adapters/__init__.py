@@ -1,0 +1,1 @@
+"""Adapters: the outside world behind the ports. ``catalog`` is the only list of them."""

@@ -1,0 +1,93 @@
+"""Name -> adapter, for every port: the only list of adapters, and the only table to edit.
+
+A config chooses an adapter by its ``kind``. Modules are imported when one is opened, so that a
+run pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llmops.errors import MissingExtra, unknown_name
+from llmops.plan.kinds import Adapters
+from llmops.ports import ModelReference, Store
+
+
+class Entry(NamedTuple):
+    """The function that opens an adapter, and the extra that brings its packages."""
+
+    module: str
+    function: str
+    extra: str | None = None
+
+
+ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
+    "warehouse": {"duckdb": Entry("llmops.adapters.warehouse.duckdb", "open_warehouse")},
+    "store": {"folder": Entry("llmops.adapters.store.folder", "open_store")},
+    "tuner": {"local": Entry("llmops.adapters.model.local_tuner", "open_tuner", "local")},
+    "generator": {
+        "local": Entry("llmops.adapters.model.local_generator", "open_generator", "local")
+    },
+    "scorer": {"profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer")},
+    "registry": {"files": Entry("llmops.adapters.registry.files", "open_registry")},
+}
+
+
+def adapter(port: str, config: Mapping[str, Any], *arguments: Any) -> Any:
+    """Open the adapter of ``port`` that ``config['kind']`` names.
+
+    Raises:
+        ConfigError: If no adapter has that name.
+        MissingExtra: If its package is not installed.
+    """
+    kind = config["kind"]
+    if kind not in ADAPTERS[port]:
+        raise unknown_name(f"{port} adapter", kind, ADAPTERS[port], where=f"{port}.kind")
+    entry = ADAPTERS[port][kind]
+    try:
+        module = import_module(entry.module)
+    except ModuleNotFoundError as exc:
+        if exc.name and exc.name.partition(".")[0] == "llmops":
+            raise  # a bug of ours, not a missing package
+        raise MissingExtra(
+            f"{port} '{kind}' needs the package '{exc.name}'",
+            hint=f"pip install 'llmops[{entry.extra}]'"
+            if entry.extra
+            else f"pip install {exc.name}",
+        ) from exc
+    return getattr(module, entry.function)(config, *arguments)
+
+
+def model_cache() -> Path:
+    """Return the folder of base models: ``LLMOPS_CACHE``, or ``~/.cache/llmops``."""
+    return Path(os.environ.get("LLMOPS_CACHE") or Path.home() / ".cache" / "llmops")
+
+
+def open_store(config: Mapping[str, Any], workspace: Path) -> Store:
+    """Open the store of a resolved config."""
+    store: Store = adapter("store", config["store"], workspace)
+    return store
+
+
+def open_adapters(config: Mapping[str, Any], store: Store, workspace: Path) -> Adapters:
+    """Return the seams that steps may use, each opened at its first use and then kept."""
+    cache = model_cache()
+
+    def generator(reference: ModelReference) -> Any:
+        weights = store.local_path(store.find(reference.adapter)) if reference.adapter else None
+        return adapter("generator", config["model"], reference, weights, cache)
+
+    return Adapters(
+        warehouse=functools.cache(lambda: adapter("warehouse", config["warehouse"], workspace)),
+        tuner=functools.cache(lambda: adapter("tuner", config["model"], cache)),
+        generator=generator,
+        scorer=functools.cache(lambda: adapter("scorer", config["safety"]["scorer"])),
+        registry=functools.cache(
+            lambda: adapter("registry", config["deploy"]["registry"], workspace)
+        ),
+    )

@@ -1,0 +1,65 @@
+"""Turn fetched weights into what is loaded ever after: bf16 safetensors and tokenizer files.
+
+Reading a quantised GGUF takes half a minute and cannot be saved as it is, so it is done once.
+Knows nothing of where the files come from or end up.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from llmops.adapters.model.quiet import quietly
+from llmops.errors import BackendError
+
+
+def convert_gguf(gguf: Path, target: Path) -> None:
+    """Write a GGUF file's model and tokenizer to the new folder ``target``, dequantised to bf16."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where, name = str(gguf.parent), gguf.name
+    with quietly():
+        model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.bfloat16)
+        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
+        _save(model, target)
+        tokenizer.save_pretrained(target)
+
+
+def _save(model: object, target: Path) -> None:
+    """Save a copy that does not remember its quantisation: transformers refuses to save the original."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = model.config.to_dict()  # type: ignore[attr-defined]
+    config.pop("quantization_config", None)
+    plain = LlamaForCausalLM(LlamaConfig(**config)).to(torch.bfloat16)
+    plain.load_state_dict(model.state_dict())  # type: ignore[attr-defined]
+    plain.save_pretrained(target)
+
+
+def convert_snapshot(snapshot: Path, target: Path) -> None:
+    """Write a Hugging Face snapshot to the new folder ``target`` as one model in bf16.
+
+    Raises:
+        BackendError: If the model is not of the Llama architecture.
+    """
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+    with quietly():
+        config = AutoConfig.from_pretrained(
+            snapshot, local_files_only=True, trust_remote_code=False
+        )
+        if config.model_type != "llama":
+            raise BackendError(
+                f"the repository holds a model of type '{config.model_type}', not 'llama'",
+                hint="choose a causal language model of the Llama architecture, e.g. a SmolLM2 model",
+            )
+        model = LlamaForCausalLM.from_pretrained(
+            snapshot, dtype=torch.bfloat16, use_safetensors=True, local_files_only=True
+        )
+        model.save_pretrained(target)
+        AutoTokenizer.from_pretrained(snapshot, local_files_only=True).save_pretrained(target)
+    for licence in snapshot.glob("LICENSE*"):
+        shutil.copy(licence, target)

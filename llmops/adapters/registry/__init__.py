@@ -1,0 +1,1 @@
+"""Registries: where models have names, versions and aliases."""

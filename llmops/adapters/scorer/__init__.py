@@ -1,0 +1,1 @@
+"""Scorers: who rates texts for safety."""

@@ -1,0 +1,248 @@
+"""A store in a folder: objects named by their sha256, and an index from step keys to objects.
+
+Nothing half-written can be seen: every file is written beside its final place, synced, and
+renamed; an index entry is written only after all of its objects. Reads check the digest; a
+damaged object is set aside as ``*.bad`` and counts as absent from then on.
+
+Layout::
+
+    objects/ab/<sha256>   index/<step key>.json   refs/<sha256>.json   folders/<sha256>/
+    runs/<run id>/        scratch/<step key>/     locks/               tmp/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llmops.artifacts import Artifact, ArtifactKind, canonical_json, reference
+from llmops.errors import DamagedObject
+from llmops.files import disk_errors, file_sha256, publish, write_text
+from llmops.ports import IndexEntry
+
+SETTING = "store.path"
+
+
+def open_store(config: Mapping[str, Any], workspace: Path) -> FolderStore:
+    """Open the store that the config's ``store`` section names, relative to ``workspace``."""
+    return FolderStore(workspace / config["path"], uri=config["path"])
+
+
+class FolderStore:
+    """See the module; ``uri`` is how the folder is written into references."""
+
+    def __init__(self, root: Path, *, uri: str | None = None) -> None:
+        self.root = root
+        self.uri = str(root) if uri is None else uri
+
+    # ------------------------------------------------------------- objects
+
+    def put(self, path: Path, kind: ArtifactKind, *, rows: int | None = None) -> Artifact:
+        """Publish ``path``, which is moved into the store; see ``ports.Store``."""
+        with disk_errors(self.root, setting=SETTING):
+            if kind == "folder":
+                return self._put_folder(path)
+            size = path.stat().st_size
+            sha256 = self._put_file(path)
+            return self._reference(Artifact(self._address(sha256), kind, sha256, size, rows))
+
+    def put_text(self, text: str) -> Artifact:
+        """Publish a small text as an object of kind ``json``."""
+        with disk_errors(self.root, setting=SETTING):
+            path = self.temporary() / "text"
+            path.write_text(text, "utf-8")
+            try:
+                return self.put(path, "json")
+            finally:
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+    def find(self, sha256: str) -> Artifact:
+        """Return the reference of the object with this digest."""
+        path = self.root / "refs" / f"{sha256}.json"
+        try:
+            return reference(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, KeyError) as exc:
+            raise DamagedObject(
+                f"the store has no object {sha256[:12]}", hint="run the experiment again"
+            ) from exc
+
+    def reference_uri(self, artifact: Artifact) -> str:
+        """Return the address of the artifact's reference file."""
+        return f"{self.uri}/refs/{artifact.sha256}.json"
+
+    def local_path(self, artifact: Artifact) -> Path:
+        """Return a verified local path of the object."""
+        with disk_errors(self.root, setting=SETTING):
+            if artifact.kind == "folder":
+                return self._folder_path(artifact)
+            return self._verified(artifact.sha256)
+
+    def has(self, artifact: Artifact) -> bool:
+        """Say whether the object is there with the right size; does not read it."""
+        with contextlib.suppress(OSError):
+            if artifact.kind != "folder":
+                return self._object(artifact.sha256).stat().st_size == artifact.bytes
+            manifest = json.loads(self._object(artifact.sha256).read_text("utf-8"))
+            return all(
+                self._object(file["sha256"]).stat().st_size == file["bytes"]
+                for file in manifest["files"]
+            )
+        return False
+
+    def _put_folder(self, folder: Path) -> Artifact:
+        files = [
+            {
+                "path": file.relative_to(folder).as_posix(),
+                "bytes": file.stat().st_size,
+                "sha256": self._put_file(file),
+            }
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        ]
+        manifest = self.put_text(canonical_json({"files": files}))
+        total = sum(int(str(file["bytes"])) for file in files)
+        return self._reference(Artifact(manifest.uri, "folder", manifest.sha256, total))
+
+    def _put_file(self, path: Path) -> str:
+        sha256 = file_sha256(path)
+        target = self._object(sha256)
+        if not (target.exists() and target.stat().st_size == path.stat().st_size):
+            path.chmod(0o444)
+            publish(path, target)
+        return sha256
+
+    def _reference(self, artifact: Artifact) -> Artifact:
+        write_text(self.root / "refs" / f"{artifact.sha256}.json", artifact.to_json())
+        return artifact
+
+    def _folder_path(self, artifact: Artifact) -> Path:
+        manifest = json.loads(self._verified(artifact.sha256).read_text("utf-8"))
+        sources = {file["path"]: self._verified(file["sha256"]) for file in manifest["files"]}
+        target = self.root / "folders" / artifact.sha256
+        if not target.exists():
+            staging = self.temporary()
+            for name, source in sources.items():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(source, staging / name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # another process was first
+                staging.rename(target)
+            shutil.rmtree(staging, ignore_errors=True)
+        return target
+
+    def _verified(self, sha256: str) -> Path:
+        path = self._object(sha256)
+        if not path.exists():
+            raise DamagedObject(
+                f"the store has lost object {sha256[:12]}", hint="run the experiment again"
+            )
+        if file_sha256(path) != sha256:
+            path.rename(path.with_suffix(".bad"))
+            raise DamagedObject(
+                f"object {sha256[:12]} is damaged; it was set aside as {path.name}.bad",
+                hint="run the experiment again: the step that made it makes it anew",
+            )
+        return path
+
+    def _object(self, sha256: str) -> Path:
+        return self.root / "objects" / sha256[:2] / sha256
+
+    def _address(self, sha256: str) -> str:
+        return f"{self.uri}/objects/{sha256[:2]}/{sha256}"
+
+    # --------------------------------------------------------------- index
+
+    def entry(self, key: str) -> IndexEntry | None:
+        """Return the index entry whose objects all exist, or None."""
+        path = self.root / "index" / f"{key}.json"
+        try:
+            fields = json.loads(path.read_text("utf-8"))
+            outputs = {name: reference(out) for name, out in fields.pop("outputs").items()}
+            entry = IndexEntry(**fields, outputs=outputs)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return entry if all(self.has(out) for out in outputs.values()) else None
+
+    def record(self, entry: IndexEntry) -> None:
+        """Write the index entry; call it last."""
+        with disk_errors(self.root, setting=SETTING):
+            text = json.dumps(asdict(entry), indent=1, sort_keys=True, allow_nan=False)
+            write_text(self.root / "index" / f"{entry.key}.json", text)
+
+    # -------------------------------------------------- locks and scratch
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the kernel lock on ``key``; a killed holder lets go of it."""
+        from filelock import FileLock
+
+        folder = self.root / "locks"
+        with disk_errors(self.root, setting=SETTING):
+            folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{key}.lock"):
+            yield
+
+    def scratch(self, key: str) -> Path:
+        """Return a folder that survives a crash of the step with this key."""
+        return self._folder("scratch", key)
+
+    def clear_scratch(self, key: str) -> None:
+        """Remove the scratch folder of a step that is done."""
+        shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
+
+    def temporary(self) -> Path:
+        """Return a fresh folder on the store's own disk, for work that will be published."""
+        folder = self._folder("tmp")
+        with disk_errors(self.root, setting=SETTING):
+            return Path(tempfile.mkdtemp(dir=folder, prefix=f"{_owner()}-"))
+
+    def clear_temporary(self) -> None:
+        """Remove what killed processes of this machine left under ``tmp``."""
+        import psutil
+
+        host = f"{socket.gethostname()}-"
+        for folder in (self.root / "tmp").glob(f"{glob.escape(host)}*"):
+            pid = folder.name.removeprefix(host).partition("-")[0]
+            if not psutil.pid_exists(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # ------------------------------------------------------------- reports
+
+    def write_report(self, run_id: str, step: str, report: Mapping[str, Any]) -> None:
+        """Keep what a worker says of its step in this run."""
+        with disk_errors(self.root, setting=SETTING):
+            write_text(self.root / "runs" / run_id / f"{step}.json", json.dumps(report, indent=1))
+
+    def read_report(self, run_id: str, step: str) -> Mapping[str, Any] | None:
+        """Return what was kept by ``write_report``, or None."""
+        file = self.root / "runs" / run_id / f"{step}.json"
+        if not file.exists():
+            return None
+        report: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
+        return report
+
+    def _folder(self, *parts: str) -> Path:
+        folder = self.root.joinpath(*parts)
+        with disk_errors(self.root, setting=SETTING):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copyfile(source, target)

@@ -1,0 +1,454 @@
+"""The documented Python interface: what the commands do, as plain functions.
+
+>>> from llmops import api
+>>> plan = api.plan(["+experiment=so_python"])
+>>> run = api.run(["+experiment=so_python", "tuning.max_steps=20"])
+>>> run.record["metrics"]["contestants"]["tuned"]["loss"]["value"]
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmops.adapters.catalog import open_adapters, open_store
+from llmops.artifacts import canonical_json
+from llmops.config.compose import Composed
+from llmops.config.identity import config_digest
+from llmops.config.project import workspace
+from llmops.errors import ConfigError, Interrupted, LlmopsError, StepFailed, unknown_name
+from llmops.execute import source_facts
+from llmops.lineage import lock, machine, record
+from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
+from llmops.plan import build as planning
+from llmops.plan.build import Facts, Plan, Selection
+from llmops.plan.graph import Graph, build_graph
+from llmops.plan.keys import read_settings
+from llmops.plan.kinds import Adapters, KindTable
+from llmops.ports import Store
+from llmops.steps import step_kinds
+from llmops.worker import REQUEST
+
+ENGINES: Mapping[str, str] = {"local": "llmops.engines.local"}
+EVERYTHING = Selection()
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended: its folder and its record (the content of ``run.json``)."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0 succeeded, 3 the gate refused, otherwise what the failed step's error says."""
+        if self.record["status"] == "refused":
+            return 3
+        error = self.record["error"]
+        return int(error["exit_code"]) if error else 0
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """An experiment with everything open that planning and running need."""
+
+    composed: Composed
+    config: Mapping[str, Any]
+    digest: str
+    workspace: Path
+    kinds: KindTable
+    store: Store
+    adapters: Adapters
+
+
+def validate(overrides: Sequence[str]) -> Composed:
+    """Compose and check an experiment; run nothing.
+
+    Raises:
+        ConfigProblems: With every mistake at once.
+    """
+    from llmops.config.validate import validate as validate_config
+
+    composed = validate_config(overrides)
+    build_graph(composed.config["pipeline"], step_kinds(composed.config["project"]["steps"]))
+    return composed
+
+
+def plan(
+    overrides: Sequence[str], *, limit: int | None = None, selection: Selection = EVERYTHING
+) -> Plan:
+    """Say which steps of an experiment would run, and why; start nothing.
+
+    Args:
+        overrides: As on the command line, e.g. ``["+experiment=so_python"]``.
+        limit: Rows of the query's result to use; all if None.
+        selection: Steps to run again or alone.
+
+    Raises:
+        ConfigError: If the config, its query or the selection is wrong.
+    """
+    return _plan(_open(overrides, limit), selection)
+
+
+def run(
+    overrides: Sequence[str],
+    *,
+    limit: int | None = None,
+    selection: Selection = EVERYTHING,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Run:
+    """Run an experiment; steps whose key is in the store are not run again.
+
+    Args:
+        overrides: As on the command line.
+        limit: Rows of the query's result to use; all if None.
+        selection: Steps to run again or alone.
+        on_plan: Called with the plan before anything starts.
+        on_event: Called with each progress event of a step: ``step``, ``event`` (``start``,
+            ``progress``, ``end``), ``done``, ``total``, ``note``, ``status``, ``seconds``.
+
+    Returns:
+        The run, whether it succeeded, was refused by its gate, or failed in a step.
+
+    Raises:
+        ConfigError: If the config is wrong; no run folder is made then.
+        BackendError: If the run folder or the store cannot be written.
+        Interrupted: On Ctrl-C or SIGTERM; the record says so.
+    """
+    opened = _open(overrides, limit)
+    planned = _plan(opened, selection)
+    on_plan(planned)
+    return _Runner(opened, selection).run(planned, on_event)
+
+
+def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
+    """Write the experiment's cold graph as a KFP pipeline; the same config gives the same bytes.
+
+    Raises:
+        ConfigError: If the config is wrong.
+    """
+    from llmops.engines.pipeline import compile_pipeline as compile_graph
+
+    composed = validate(overrides)
+    kinds = step_kinds(composed.config["project"]["steps"])
+    graph = build_graph(composed.config["pipeline"], kinds)
+    compile_graph(graph, composed.config["engine"]["image"], target)
+
+
+def runs(experiment: str | None = None) -> list[Run]:
+    """Return the workspace's runs, newest first; unreadable ones are left out."""
+    found = []
+    for folder in all_runs(workspace(), experiment):
+        try:
+            found.append(Run(folder.path, folder.record()))
+        except ConfigError:
+            continue
+    return found
+
+
+def show(name: str) -> Run:
+    """Return one run by its id or the beginning of it.
+
+    Raises:
+        ConfigError: If there is no such run, with the nearest id.
+    """
+    folder = find_run(workspace(), name)
+    return Run(folder.path, folder.record())
+
+
+def accept(name: str) -> Path:
+    """Make a run the accepted one of its experiment: write the lock and return its path.
+
+    Raises:
+        ConfigError: If there is no such run.
+        Refused: If it did not succeed.
+    """
+    return lock.write_lock(workspace(), show(name).record)
+
+
+# ------------------------------------------------------------------ planning
+
+
+def _open(overrides: Sequence[str], limit: int | None) -> _Opened:
+    composed = validate(overrides)
+    config = _limited(composed.config, limit)
+    where = workspace()
+    store = open_store(config, where)
+    return _Opened(
+        composed=composed,
+        config=config,
+        digest=config_digest(config),
+        workspace=where,
+        kinds=step_kinds(config["project"]["steps"]),
+        store=store,
+        adapters=open_adapters(config, store, where),
+    )
+
+
+def _limited(config: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
+    if limit is None or "dataset" not in config:
+        return config
+    if limit < 1:
+        raise ConfigError(f"--limit {limit}", hint="give a number of rows, 1 or more")
+    return {**config, "dataset": {**config["dataset"], "max_rows": limit}}
+
+
+def _plan(opened: _Opened, selection: Selection) -> Plan:
+    graph = build_graph(opened.config["pipeline"], opened.kinds)
+    sources = _sources(graph, opened)
+    facts = Facts(opened.store.entry, sources, _before(opened))
+    notes = tuple(note for source in sources.values() for note in source.get("notes", ()))
+    return planning.build(
+        opened.config,
+        opened.kinds,
+        facts,
+        config_digest=opened.digest,
+        selection=selection,
+        notes=notes,
+    )
+
+
+def _sources(graph: Graph, opened: _Opened) -> dict[str, Mapping[str, Any]]:
+    return {
+        node.name: source_facts(
+            node.kind, read_settings(node.kind, opened.config, node.name), opened.adapters
+        )
+        for node in graph.nodes
+        if node.kind.source
+    }
+
+
+def _before(opened: _Opened) -> dict[str, planning.Before]:
+    for folder in all_runs(opened.workspace, opened.config["name"]):
+        if before := record.steps_before(folder):
+            return before
+    return {}
+
+
+# ------------------------------------------------------------------- running
+
+
+class _Runner:
+    """Carries out one plan and writes its run folder."""
+
+    def __init__(self, opened: _Opened, selection: Selection) -> None:
+        self.opened = opened
+        self.selection = selection
+        self.started = datetime.now(UTC)
+        self.run_id = new_run_id(self.started)
+        self.folder = RunFolder.create(opened.workspace, opened.config["name"], self.run_id)
+        self.engine_started = False
+        self.error: dict[str, Any] | None = None
+
+    def run(self, plan: Plan, on_event: Callable[[Event], None]) -> Run:
+        self._write_inputs(plan)
+        try:
+            if plan.to_run:
+                plan = self._start_engine(plan, on_event)
+        except Interrupted as exc:
+            self._finish(plan, "interrupted", _error(exc))
+            raise
+        except LlmopsError as exc:
+            return self._finish(plan, "failed", _error(exc))
+        return self._finish(plan, "succeeded", None)
+
+    def _write_inputs(self, plan: Plan) -> None:
+        self.folder.write_yaml("config.yaml", self.opened.config)
+        self.folder.write_json("provenance.json", _origins(self.opened))
+        self.folder.write_json("plan.json", plan.as_json())
+        self.folder.write_json("run.json", self._record(plan, "running", None))
+
+    def _start_engine(self, plan: Plan, on_event: Callable[[Event], None]) -> Plan:
+        """Run the plan; if an object of the store turns out damaged, plan anew, once."""
+        self.opened.store.clear_temporary()
+        for attempt in (1, 2):
+            self._engine(plan, on_event)
+            failed = self._failed_step(plan)
+            if failed is None or failed.error["class"] != "DamagedObject" or attempt == 2:
+                break
+            plan = _plan(self.opened, self.selection)
+            self.folder.write_json("plan.json", plan.as_json())
+        if failed is not None:
+            raise failed.as_error(self.folder.path)
+        return plan
+
+    def _engine(self, plan: Plan, on_event: Callable[[Event], None]) -> None:
+        from llmops.engines.local import Assignment
+
+        kind = self.opened.config["engine"]["kind"]
+        if kind not in ENGINES:
+            raise unknown_name("engine", kind, ENGINES, where="engine.kind")
+        forced = [step.name for step in plan.steps if step.forced and step.status != "skipped"]
+        self.opened.store.write_report(self.run_id, REQUEST, {"forced": forced})
+        assignment = Assignment(
+            run_folder=self.folder.path,
+            workspace=self.opened.workspace,
+            run_id=self.run_id,
+            config_uri=self.opened.store.put_text(canonical_json(self.opened.config)).uri,
+            store_root=self.opened.workspace / self.opened.config["store"]["path"],
+        )
+        self.engine_started = True
+        importlib.import_module(ENGINES[kind]).run(assignment, on_event)
+
+    def _failed_step(self, plan: Plan) -> _FailedStep | None:
+        """Return the step that failed, or the first that was due and left no report."""
+        for step in plan.to_run:
+            report = self.opened.store.read_report(self.run_id, step.name)
+            if report is None:
+                return _FailedStep(step.name, _vanished(step.name, self.folder.path / "logs"))
+            if report["status"] == "failed":
+                return _FailedStep(step.name, report["error"])
+        return None
+
+    def _finish(self, plan: Plan, status: str, error: dict[str, Any] | None) -> Run:
+        made = self._record(plan, status, error)
+        decision = made["gate"]
+        if status == "succeeded" and decision is not None:
+            made["champion"] = _promote(self.opened, made, decision)
+            made["status"] = "succeeded" if decision["passed"] else "refused"
+        if made["metrics"]:
+            self.folder.write_json("metrics.json", made["metrics"])
+        self.folder.write_json("run.json", made)
+        _write_report(self.folder, self.opened.store)
+        return Run(self.folder.path, made)
+
+    def _record(self, plan: Plan, status: str, error: dict[str, Any] | None) -> dict[str, Any]:
+        config, store = self.opened.config, self.opened.store
+        steps = record.step_records(plan, store, self.run_id)
+        results = record.results(steps, store)
+        now = datetime.now(UTC)
+        ended = status != "running"
+        return {
+            "schema": record.SCHEMA,
+            "run_id": self.run_id,
+            "experiment": config["name"],
+            "version": config["version"],
+            "status": status,
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": now.isoformat(timespec="seconds") if ended else None,
+            "seconds": round((now - self.started).total_seconds(), 3) if ended else None,
+            "config_digest": self.opened.digest,
+            "overrides": list(self.opened.composed.overrides),
+            **machine.surroundings(self.opened.workspace),
+            "source": _source(config, results["statistics"]),
+            "dataset_version": results["card"] and results["card"]["dataset_version"],
+            "prompt": results["card"] and results["card"]["prompt"],
+            "engine": {"kind": config["engine"]["kind"], "started": self.engine_started},
+            "error": error,
+            "steps": steps,
+            "counts": _counts(steps),
+            "champion": None,
+            **{name: results[name] for name in ("model", "metrics", "safety", "gate")},
+        }
+
+
+def _origins(opened: _Opened) -> dict[str, Any]:
+    """Return each leaf's value, who set it and what that shadowed."""
+    from llmops.config.provenance import provenance, to_json
+
+    origins = to_json(provenance(opened.composed))
+    if opened.config is not opened.composed.config:
+        origins["dataset.max_rows"] = {"set_by": "command line: --limit"}
+    return {
+        path: {"value": _at(opened.config, path), "shadowed": [], **origin}
+        for path, origin in origins.items()
+    }
+
+
+def _at(config: Any, path: str) -> Any:
+    for part in path.split("."):
+        config = config[part]
+    return config
+
+
+@dataclass(frozen=True)
+class _FailedStep:
+    name: str
+    error: Mapping[str, Any]
+
+    def as_error(self, folder: Path) -> StepFailed:
+        log = folder / "logs" / f"{self.name}.log"
+        hint = f"{self.error['hint']}\n       log: {log}" if self.error["hint"] else f"log: {log}"
+        return StepFailed(
+            f"step {self.name}: {self.error['problem']}",
+            hint=hint,
+            exit_code=self.error["exit_code"],
+        )
+
+
+def _vanished(step: str, logs: Path) -> dict[str, Any]:
+    """Describe a step that left no report: it was killed, or the engine did not get to it."""
+    if (logs / f"{step}.log").exists():
+        problem, hint = "its process was killed", "was the machine short of memory? run it again"
+    else:
+        last = (logs / "engine.log").read_text("utf-8", "replace").strip().rpartition("\n")[2]
+        problem, hint = f"the engine did not start it: {last}", f"see {logs / 'engine.log'}"
+    return {"class": "Vanished", "problem": problem, "hint": hint, "exit_code": 5}
+
+
+def _error(exc: LlmopsError) -> dict[str, Any]:
+    return {"problem": exc.problem, "hint": exc.hint, "exit_code": exc.exit_code}
+
+
+def _source(config: Mapping[str, Any], statistics: Mapping[str, Any] | None) -> Any:
+    if "warehouse" not in config:
+        return None
+    name = statistics["source"] if statistics else None
+    return {**config["warehouse"]["source"], "name": name}
+
+
+def _counts(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {
+        f"{step['name']}.{name}": output["rows"]
+        for step in steps
+        for name, output in step["outputs"].items()
+        if output["rows"] is not None
+    }
+
+
+def _promote(
+    opened: _Opened, made: Mapping[str, Any], decision: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Move the alias that a passed gate earns, if the gate decided in this very run.
+
+    A run that only found an old decision in the store must not take the alias back from a newer
+    model; it moves the alias only if nothing holds it.
+    """
+    deploy = opened.config.get("deploy")
+    facts = next((s["facts"] for s in made["steps"] if s["kind"] == "deploy"), None)
+    if deploy is None or facts is None or deploy["promote_to"] is None:
+        return None
+    name, version, alias = facts["name"], facts["version"], deploy["promote_to"]
+    outcome = {"name": name, "version": version, "alias": alias, "promoted": False}
+    if not decision["passed"]:
+        return outcome | {"reason": "the gate refused"}
+    registry = opened.adapters.registry()
+    holder = _holder(registry, name, alias)
+    if holder == version:
+        return outcome | {"promoted": True, "reason": f"holds {alias} already"}
+    decided_now = any(s["kind"] == "gate" and s["status"] == "done" for s in made["steps"])
+    if holder is not None and not decided_now:
+        return outcome | {"reason": f"version {holder} holds {alias}; nothing new was decided"}
+    registry.set_alias(name, alias, version, reason=f"gate passed in run {made['run_id']}")
+    return outcome | {"promoted": True, "reason": "the gate passed"}
+
+
+def _holder(registry: Any, name: str, alias: str) -> int | None:
+    for version in registry.list():
+        if version.name == name and alias in version.aliases:
+            found: int = version.version
+            return found
+    return None
+
+
+def _write_report(folder: RunFolder, store: Store) -> None:
+    from llmops.report.page import write_report
+
+    write_report(folder.path, store)

@@ -1,0 +1,36 @@
+"""The options that pick steps and rows, shared by ``run`` and ``plan``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmops.plan.build import Selection
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add ``--limit``, ``--from``, ``--only`` and ``--force``."""
+    parser.add_argument(
+        "--limit", type=int, metavar="ROWS", help="use at most this many rows of the query"
+    )
+    parser.add_argument(
+        "--from", dest="start", metavar="STEP", help="run STEP and all that depends on it again"
+    )
+    parser.add_argument(
+        "--only", metavar="STEP", help="run this step alone; what it takes must be cached"
+    )
+    parser.add_argument(
+        "--force",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="run STEP again although it is cached; may be given several times",
+    )
+
+
+def selection_of(arguments: argparse.Namespace) -> Selection:
+    """Return what the options of ``add_selection`` picked."""
+    from llmops.plan.build import Selection
+
+    return Selection(tuple(arguments.force), arguments.start, arguments.only)

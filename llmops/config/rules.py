@@ -1,0 +1,227 @@
+"""What a schema cannot say of a resolved config: rules over several keys. Pure functions.
+
+Each rule names the keys it reads; it is not asked where one of them is already known to be wrong.
+Knows nothing of the steps' ports: the plan checks those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llmops.config.knowledge import SCORER_CATEGORIES
+from llmops.config.problems import KeyPath, dotted
+from llmops.config.schemas import Mistake
+from llmops.errors import nearest
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check and the keys it needs; it holds where one of those is absent."""
+
+    reads: tuple[str, ...]
+    check: Callable[[Config], Iterator[Mistake]]
+
+
+def mistakes(config: Config, wrong: Iterable[KeyPath] = ()) -> list[Mistake]:
+    """Ask every rule whose keys are all there and none of them among ``wrong``."""
+    known_wrong = list(wrong)
+    return [
+        mistake
+        for rule in RULES
+        if all(_usable(config, key, known_wrong) for key in rule.reads)
+        for mistake in rule.check(config)
+    ]
+
+
+def not_finite(config: Config) -> Iterator[Mistake]:
+    """Find numbers that are no numbers: a schema's bounds let NaN pass."""
+    for path, value in _scalars(config, ()):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield Mistake(path, "a finite number", str(value))
+
+
+def split_adds_up(config: Config) -> Iterator[Mistake]:
+    """The fractions of the split share out all rows."""
+    split = config["split"]
+    total = math.fsum(split[side] for side in ("train", "validation", "test"))
+    if not math.isclose(total, 1.0, abs_tol=1e-9):
+        parts = " + ".join(f"{split[side]:g}" for side in ("train", "validation", "test"))
+        yield Mistake(("split",), "train, validation and test to add up to 1", f"{parts} = {total:g}")
+
+
+def tuning_has_an_end(config: Config) -> Iterator[Mistake]:
+    """Tuning goes by steps or by epochs."""
+    tuning = config["tuning"]
+    if tuning["max_steps"] is None and tuning["epochs"] is None:
+        yield Mistake(
+            ("tuning",), "max_steps or epochs", "null for both", "e.g. tuning.max_steps=40"
+        )
+
+
+def rules_leave_room(config: Config) -> Iterator[Mistake]:
+    """A least length is not above the greatest one."""
+    rules = config["dataset"]["rules"]
+    for side in ("question", "answer"):
+        low, high = rules[f"min_{side}_characters"], rules[f"max_{side}_characters"]
+        if low > high:
+            path = ("dataset", "rules", f"min_{side}_characters")
+            yield Mistake(path, f"at most max_{side}_characters, {high}", str(low))
+
+
+def terms_are_acknowledged(config: Config) -> Iterator[Mistake]:
+    """Nothing is tuned on data whose terms nobody has acknowledged."""
+    if "tune" not in {step.get("use") for step in config["pipeline"]["steps"].values()}:
+        return
+    dataset = config["dataset"]
+    terms, acknowledged = dataset["source_terms"], dataset["acknowledged_terms"]
+    if terms not in acknowledged:
+        named = ",".join([*acknowledged, terms])
+        yield Mistake(
+            ("dataset", "acknowledged_terms"),
+            f"'{terms}' among them: the pipeline tunes on rows under these terms",
+            f"[{', '.join(acknowledged)}]",
+            f"read them, then add 'dataset.acknowledged_terms=[{named}]'",
+        )
+
+
+def thresholds_are_judged(config: Config) -> Iterator[Mistake]:
+    """A threshold is for a category that the scorer reports."""
+    safety = config["safety"]
+    categories = SCORER_CATEGORIES.get(safety["scorer"]["kind"])
+    if categories is None:
+        return
+    for category in safety["thresholds"]:
+        if category not in categories:
+            yield Mistake(
+                ("safety", "thresholds", category),
+                f"a category that the scorer '{safety['scorer']['kind']}' reports: "
+                + ", ".join(categories),
+                f"'{category}'",
+                nearest(category, categories) or "choose a scorer that rates it",
+                of_key=True,
+            )
+
+
+def baseline_takes_part(config: Config) -> Iterator[Mistake]:
+    """The contestant that all others are compared with answers too."""
+    yield from _contestant(config, ("evaluation", "baseline"), config["evaluation"]["baseline"])
+
+
+def gate_judges_a_contestant(config: Config) -> Iterator[Mistake]:
+    """The gate's contestant, and those its rules compare with, answer too."""
+    gate = config["gate"]
+    yield from _contestant(config, ("gate", "contestant"), gate["contestant"])
+    for number, rule in enumerate(gate["rules"]):
+        if "better_than" in rule:
+            path = ("gate", "rules", str(number), "better_than")
+            yield from _contestant(config, path, rule["better_than"])
+
+
+def gate_metrics_are_measured(config: Config) -> Iterator[Mistake]:
+    """A rule of the gate is on a metric that the evaluation measures."""
+    measured = config["evaluation"]["metrics"]
+    for number, rule in enumerate(config["gate"]["rules"]):
+        if rule["metric"] not in measured:
+            yield Mistake(
+                ("gate", "rules", str(number), "metric"),
+                f"one of evaluation.metrics: {', '.join(measured)}",
+                f"'{rule['metric']}'",
+                f"add {rule['metric']} to evaluation.metrics",
+            )
+
+
+def steps_take_from_steps(config: Config) -> Iterator[Mistake]:
+    """Every input comes from a step that exists."""
+    steps = config["pipeline"]["steps"]
+    for name, step in steps.items():
+        for taken, source in (step.get("takes") or {}).items():
+            other = source.split(".")[0]
+            if other not in steps:
+                yield Mistake(
+                    ("pipeline", "steps", name, "takes", taken),
+                    f"an output of one of the steps {', '.join(steps)}",
+                    f"'{source}'",
+                    nearest(other, steps),
+                )
+
+
+def steps_form_no_cycle(config: Config) -> Iterator[Mistake]:
+    """No step waits for itself."""
+    waits = {
+        name: {source.split(".")[0] for source in (step.get("takes") or {}).values()}
+        for name, step in config["pipeline"]["steps"].items()
+    }
+    done: set[str] = set()
+    while ready := {name for name, needed in waits.items() if needed & waits.keys() <= done} - done:
+        done |= ready
+    if stuck := [name for name in waits if name not in done]:
+        yield Mistake(
+            ("pipeline", "steps"), "steps that can be put in an order", _circle(waits, stuck)
+        )
+
+
+RULES = (
+    Rule((), not_finite),
+    Rule(("split.train", "split.validation", "split.test"), split_adds_up),
+    Rule(("tuning.max_steps", "tuning.epochs"), tuning_has_an_end),
+    Rule(("dataset.rules",), rules_leave_room),
+    Rule(
+        ("pipeline.steps", "dataset.source_terms", "dataset.acknowledged_terms"),
+        terms_are_acknowledged,
+    ),
+    Rule(("safety.scorer", "safety.thresholds"), thresholds_are_judged),
+    Rule(("evaluation.baseline", "predict.contestants"), baseline_takes_part),
+    Rule(("gate.contestant", "gate.rules", "predict.contestants"), gate_judges_a_contestant),
+    Rule(("gate.rules", "evaluation.metrics"), gate_metrics_are_measured),
+    Rule(("pipeline.steps",), steps_take_from_steps),
+    Rule(("pipeline.steps",), steps_form_no_cycle),
+)
+
+
+def _contestant(config: Config, path: KeyPath, name: str) -> Iterator[Mistake]:
+    contestants = config["predict"]["contestants"]
+    if name not in contestants:
+        yield Mistake(
+            path,
+            f"one of predict.contestants: {', '.join(contestants)}",
+            f"'{name}'",
+            f"add {name} to predict.contestants, or change {dotted(path)}",
+        )
+
+
+def _circle(waits: Mapping[str, set[str]], stuck: list[str]) -> str:
+    """Return ``a waits for b waits for a`` for one circle among the stuck steps."""
+    walked = [stuck[0]]
+    while True:
+        following = next(name for name in stuck if name in waits[walked[-1]])
+        if following in walked:
+            return " waits for ".join([*walked[walked.index(following) :], following])
+        walked.append(following)
+
+
+def _usable(config: Config, key: str, wrong: list[KeyPath]) -> bool:
+    path = tuple(key.split("."))
+    if any(other[: len(path)] == path or path[: len(other)] == other for other in wrong):
+        return False
+    value: Any = config
+    for part in path:
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _scalars(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _scalars(item, (*path, str(key)))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _scalars(item, (*path, str(number)))
+    else:
+        yield path, value

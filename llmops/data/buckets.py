@@ -1,0 +1,103 @@
+"""Sorts and deduplicates rows by key out of core: spill by key prefix, then bucket by bucket.
+
+A bucket is a prefix of the key, so the buckets in turn give the whole order, and the result does
+not depend on their number. Knows nothing of rules or prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmops.data.columns import ROW_KEY
+
+BUCKET_BYTES = 64 << 20  # what one bucket may hold in memory, about
+
+
+def prefix_digits(total_bytes: int) -> int:
+    """Return how many hex digits of the key name a bucket, for this many bytes of rows."""
+    digits = 0
+    while total_bytes > BUCKET_BYTES * 16**digits and digits < 2:
+        digits += 1
+    return digits
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Rows in key order, each key once, and how many rows with an equal key were left out."""
+
+    rows: pa.Table
+    duplicates: int
+
+
+class Buckets:
+    """Takes rows in any order and gives them back in key order, one bucket at a time."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, digits: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._schema = schema
+        self._digits = digits
+        self._paths = [folder / f"{number:02x}.arrows" for number in range(16**digits)]
+        self._writers = [pa.ipc.new_stream(str(path), schema) for path in self._paths]
+
+    def add(self, rows: pa.Table) -> None:
+        """Spill rows to their buckets."""
+        ordered = rows.take(pc.sort_indices(rows[ROW_KEY]))
+        starts = self._starts(ordered[ROW_KEY])
+        for writer, (start, end) in zip(self._writers, pairwise(starts), strict=True):
+            if end > start:
+                writer.write_table(ordered.slice(start, end - start))
+
+    def _starts(self, ordered_keys: pa.ChunkedArray) -> list[int]:
+        if not self._digits:
+            return [0, len(ordered_keys)]
+        prefixes = pc.utf8_slice_codeunits(ordered_keys, 0, self._digits).to_pylist()
+        numbers = np.array([int(prefix, 16) for prefix in prefixes], dtype=np.int64)
+        starts: list[int] = np.searchsorted(numbers, np.arange(len(self._writers) + 1)).tolist()
+        return starts
+
+    def merged(self) -> Iterator[Bucket]:
+        """Yield the buckets in key order; call it once, after the last ``add``."""
+        self.close()
+        for path in self._paths:
+            with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
+                yield _merge(reader.read_all())
+            path.unlink()
+
+    def close(self) -> None:
+        """Close the spill files."""
+        for writer in self._writers:
+            writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+def _merge(rows: pa.Table) -> Bucket:
+    # Rows of one key may differ in what the key does not see (line ends, ids): sorting by every
+    # column, the key first, makes the one that stays the same in any order of arrival.
+    ordered = rows.sort_by([(name, "ascending") for name in rows.column_names]).combine_chunks()
+    keys = ordered[ROW_KEY].combine_chunks()
+    first = np.ones(len(keys), dtype=bool)
+    if len(keys) > 1:
+        first[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
+    kept = ordered.filter(pa.array(first))
+    return Bucket(kept, duplicates=len(keys) - kept.num_rows)

@@ -1,0 +1,206 @@
+"""A dataset: the sides of a split as Parquet and JSONL files, its version and its card.
+
+Knows how sides are written, not how they are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmops.data.columns import (
+    ANSWER,
+    DATASET_VERSION,
+    GROUP,
+    PROMPT_NAME,
+    PROMPT_SHA256,
+    RENDERED,
+    ROW_KEY,
+    SIDES,
+    SYSTEM,
+)
+from llmops.data.formats import Encoded, JsonlWriter, WrittenFile, encode
+from llmops.data.groups import Groups
+from llmops.data.keys import exact_digests
+from llmops.data.leakage import Leakage
+from llmops.data.parquet import RowWriter, count_rows, read_batches
+from llmops.data.settings import SplitSettings
+from llmops.data.splits import Sides
+from llmops.ports import Progress
+
+GROUP_CHARACTERS = 16
+
+
+@dataclass(frozen=True)
+class Version:
+    """A dataset's version: the tag of the config and the sha256 of the data."""
+
+    tag: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The name that people and files use, e.g. ``v1-3f9c21ab``."""
+        return f"{self.tag}-{self.digest[:8]}"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under what terms the data may be used, as the config says."""
+
+    licence: str
+    source_terms: str
+    acknowledged_terms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """What the examples' metadata says of the prompt that rendered them."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides the files of a dataset: its rows' sides and groups, version and formats."""
+
+    sides: Sides
+    groups: Groups
+    version: Version
+    formats: tuple[str, ...]
+
+
+def group_names(examples: Path, groups: Groups) -> list[str]:
+    """Return the name of each row's group."""
+    keys = [
+        key[:GROUP_CHARACTERS]
+        for batch in read_batches(examples, [ROW_KEY])
+        for key in batch.column(0).to_pylist()
+    ]
+    return [keys[first] for first in groups.first.tolist()]
+
+
+def prompted(examples: Path) -> Prompted:
+    """Read which prompt rendered the examples."""
+    metadata = pq.read_schema(examples).metadata
+    return Prompted(metadata[PROMPT_NAME].decode(), metadata[PROMPT_SHA256].decode())
+
+
+def has_system(examples: Path) -> bool:
+    """Say whether the examples have a system text; all of them have the same."""
+    first = next(iter(read_batches(examples, [SYSTEM])), None)
+    return first is not None and first.column(0).null_count < first.num_rows
+
+
+def data_version(examples: Path, sides: Sides, tag: str) -> Version:
+    """Return the version of the data: over what a tuner and a judge see, side by side, in order."""
+    per_row = b"".join(
+        digest
+        for batch in read_batches(examples, [RENDERED, ANSWER, SYSTEM])
+        for digest in exact_digests(*batch.columns)
+    )
+    digests = np.frombuffer(per_row, dtype="V32")
+    total = sha256()
+    for number, side in enumerate(SIDES):
+        rows = digests[sides == number]
+        total.update(f"{side}:{len(rows)}:".encode() + rows.tobytes())
+    return Version(tag, total.hexdigest())
+
+
+def write_sides(
+    examples: Path, plan: Plan, parquet: Mapping[str, Path], folder: Path, progress: Progress
+) -> tuple[WrittenFile, ...]:
+    """Write each side to its Parquet file and, in every format, to ``folder``.
+
+    A side without rows has an empty Parquet file and no JSONL file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names, total = group_names(examples, plan.groups), count_rows(examples)
+    schema = _schema(examples, plan.version)
+    with ExitStack() as stack:
+        rows = [stack.enter_context(RowWriter(parquet[side], schema)) for side in SIDES]
+        lines = [
+            [stack.enter_context(writer) for writer in _writers(folder, plan, number)]
+            for number in range(len(SIDES))
+        ]
+        done = 0
+        for table in _with_groups(examples, schema, names):
+            chosen = plan.sides[done : done + table.num_rows]
+            for number in range(len(SIDES)):
+                part = table.filter(pa.array(chosen == number))
+                rows[number].write(part)
+                _write_lines(part, lines[number])
+            done += table.num_rows
+            progress(done, total, "writing sides")
+    return tuple(writer.written() for side in lines for writer in side)
+
+
+def _schema(examples: Path, version: Version) -> pa.Schema:
+    schema = pq.read_schema(examples)
+    kept = {name: schema.metadata[name] for name in (PROMPT_NAME, PROMPT_SHA256)}
+    return schema.append(pa.field(GROUP, pa.string())).with_metadata(
+        {**kept, DATASET_VERSION: version.name}
+    )
+
+
+def _writers(folder: Path, plan: Plan, number: int) -> Iterator[JsonlWriter]:
+    if not (plan.sides == number).any():
+        return
+    side = SIDES[number]
+    for name in plan.formats:
+        path = folder / f"{side}-{plan.version.name}.{name}.jsonl"
+        yield JsonlWriter(path, name, side)
+
+
+def _with_groups(examples: Path, schema: pa.Schema, names: Sequence[str]) -> Iterator[pa.Table]:
+    done = 0
+    for batch in read_batches(examples):
+        groups = pa.array(names[done : done + batch.num_rows], pa.string())
+        yield pa.Table.from_arrays([*batch.columns, groups], schema=schema)
+        done += batch.num_rows
+
+
+def _write_lines(rows: pa.Table, writers: Sequence[JsonlWriter]) -> None:
+    columns = [rows[name].to_pylist() for name in (RENDERED, ANSWER, SYSTEM)]
+    examples: list[Encoded] = list(map(encode, *columns))
+    for writer in writers:
+        writer.write(examples)
+
+
+def card(
+    plan: Plan,
+    split: SplitSettings,
+    leakage: Leakage,
+    terms: Terms,
+    prompt: Prompted,
+    files: Sequence[WrittenFile],
+) -> dict[str, Any]:
+    """Return the dataset card: what the data is, how it was split, what may be done with it."""
+    counts = np.bincount(plan.sides, minlength=len(SIDES)).tolist()
+    return {
+        "dataset_version": plan.version.name,
+        "version": plan.version.tag,
+        "digest": plan.version.digest,
+        "prompt": asdict(prompt),
+        "rows": dict(zip(SIDES, counts, strict=True)),
+        "method": split.method,
+        "seed": split.seed,
+        "by": list(plan.groups.joined_by),
+        "fractions": dict(split.fractions()),
+        "leakage": leakage.to_json(),
+        "groups": len(plan.groups.sizes),
+        "largest_group": max(plan.groups.sizes.values(), default=0),
+        "licence": terms.licence,
+        "source_terms": terms.source_terms,
+        "acknowledged_terms": list(terms.acknowledged_terms),
+        "files": [asdict(file) for file in files],
+    }

@@ -1,0 +1,101 @@
+"""Turns a batch of a query's result into a table of row columns, all of them strings.
+
+Bytes that are not UTF-8 never get past this module: the cell becomes null and is named broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
+from llmops.data.keys import content_keys
+from llmops.data.settings import Columns
+from llmops.errors import ConfigError
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Rows by row column; ``broken`` marks cells that were not UTF-8, ``raw`` keeps them."""
+
+    rows: pa.Table
+    broken: Mapping[str, Mask]
+    raw: Mapping[str, pa.Array]
+
+
+@dataclass(frozen=True)
+class _Text:
+    texts: pa.Array
+    broken: Mask
+
+
+def row_schema(columns: Columns) -> pa.Schema:
+    """Return the schema of good rows for what ``columns`` maps."""
+    return pa.schema([(name, pa.string()) for name in (ROW_KEY, *columns.by_row_column())])
+
+
+def map_batch(batch: pa.RecordBatch, columns: Columns) -> Mapped:
+    """Map and key the rows of ``batch``.
+
+    Raises:
+        ConfigError: If a mapped column does not hold text, or what can be written as text.
+    """
+    raw = {name: batch.column(column) for name, column in columns.by_row_column().items()}
+    texts = {name: _text(_as_string(array, name, columns)) for name, array in raw.items()}
+    arrays = {name: text.texts for name, text in texts.items()}
+    key = content_keys(arrays[QUESTION], arrays[ANSWER])
+    return Mapped(
+        rows=pa.table({ROW_KEY: key, **arrays}, schema=row_schema(columns)),
+        broken={name: text.broken for name, text in texts.items()},
+        raw=raw,
+    )
+
+
+def _as_string(array: pa.Array, name: str, columns: Columns) -> pa.Array:
+    if _is_text(array.type):
+        return array.cast(pa.binary()).view(pa.string())
+    if name not in (QUESTION, ANSWER) and not pa.types.is_nested(array.type):
+        return array.cast(pa.string())
+    if pa.types.is_null(array.type):
+        return array.cast(pa.string())
+    raise ConfigError(
+        f"dataset.columns: '{columns.by_row_column()[name]}' holds {array.type}, not text",
+        hint="name a text column, or turn it into text in the query: CAST(x AS STRING) or "
+        "ARRAY_TO_STRING(x, '|')",
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )
+
+
+def _text(array: pa.Array) -> _Text:
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return _without_broken(array)
+    return _Text(array, np.zeros(len(array), dtype=bool))
+
+
+def _without_broken(array: pa.Array) -> _Text:
+    cells = array.view(pa.binary()).to_pylist()
+    broken = np.array([cell is not None and not _is_utf8(cell) for cell in cells], dtype=bool)
+    kept = [None if bad else cell for cell, bad in zip(cells, broken, strict=True)]
+    return _Text(pa.array(kept, pa.binary()).cast(pa.string()), broken)
+
+
+def _is_utf8(cell: bytes) -> bool:
+    try:
+        cell.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

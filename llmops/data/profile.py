@@ -1,0 +1,115 @@
+"""Counts and length distributions of the rows, gathered batch by batch in bounded memory.
+
+Knows no file; the figures do not depend on the order of the rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
+from llmops.data.keys import content_codes
+
+HISTOGRAM_EDGES = (0, *(2**power for power in range(3, 25)))  # characters; each bin doubles
+TOP_TAGS = 20
+_TAG_SEPARATORS = re.compile(r"[|<>,;\s]+")  # python|pandas, <python><pandas>, python, pandas
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows by what became of them."""
+
+    given: int
+    good: int
+    quarantined: int
+    duplicates: int
+
+    def check(self) -> None:
+        """Check the promise that no row is lost; a failure is a bug of ours."""
+        if self.given != self.good + self.quarantined + self.duplicates:
+            raise RuntimeError(f"rows were lost or made up: {asdict(self)}")
+
+    def to_json(self) -> dict[str, int]:
+        """Return the counts with ``given`` under the name ``in``."""
+        counts = asdict(self)
+        return {"in": counts.pop("given"), **counts}
+
+
+class TextProfile:
+    """Lengths in characters and the number of distinct texts of one column."""
+
+    def __init__(self) -> None:
+        self._lengths: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
+        self._codes: list[npt.NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+
+    def add(self, texts: pa.Array) -> None:
+        """Count the texts of one batch."""
+        self._lengths.append(pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int32))
+        self._codes.append(content_codes(texts))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures; ``characters`` is null where there was no row."""
+        lengths = np.concatenate(self._lengths)
+        distinct = len(np.unique(np.concatenate(self._codes)))
+        return {"distinct": distinct, "characters": _figures(lengths) if len(lengths) else None}
+
+
+def _figures(lengths: npt.NDArray[np.int32]) -> dict[str, Any]:
+    counts = np.histogram(lengths, bins=[*HISTOGRAM_EDGES, np.inf])[0]
+    used = np.flatnonzero(counts)
+    first, last = int(used[0]), int(used[-1]) + 1
+    quantiles = {
+        f"p{q}": int(np.percentile(lengths, q, method="nearest")) for q in (10, 50, 90, 99)
+    }
+    return {
+        "min": int(lengths.min()),
+        **quantiles,
+        "max": int(lengths.max()),
+        "mean": round(float(lengths.mean(dtype=np.float64)), 3),
+        "histogram": {
+            "edges": [*HISTOGRAM_EDGES, None][first : last + 1],  # null: no upper edge
+            "counts": counts[first:last].tolist(),
+        },
+    }
+
+
+class Profile:
+    """What is known of good rows: texts, tags, gaps in the optional columns."""
+
+    def __init__(self) -> None:
+        self._texts = {"question": TextProfile(), "answer": TextProfile()}
+        self._tags: Counter[str] = Counter()
+        self._missing: Counter[str] = Counter()
+        self._has_tags = False
+
+    def add(self, rows: pa.Table) -> None:
+        """Count the good rows of one bucket."""
+        self._texts["question"].add(rows[QUESTION].combine_chunks())
+        self._texts["answer"].add(rows[ANSWER].combine_chunks())
+        for name in rows.column_names:
+            if name not in (ROW_KEY, QUESTION, ANSWER):
+                self._missing[name] += rows[name].null_count
+        if "tags" in rows.column_names:
+            self._has_tags = True
+            for tags in rows["tags"].drop_null().to_pylist():
+                self._tags.update({tag for tag in _TAG_SEPARATORS.split(tags) if tag})
+
+    def to_json(self, counts: Counts, rules: Mapping[str, int]) -> dict[str, Any]:
+        """Return the profile: rows at each stage, rows per broken rule, texts, tags, gaps."""
+        top = sorted(self._tags.items(), key=lambda item: (-item[1], item[0]))[:TOP_TAGS]
+        return {
+            "rows": counts.to_json(),
+            "rules": dict(rules),
+            "texts": {name: text.to_json() for name, text in self._texts.items()},
+            "tags": [{"tag": tag, "rows": n} for tag, n in top] if self._has_tags else None,
+            "missing": dict(self._missing),
+        }

@@ -1,0 +1,193 @@
+"""What the config says of data, as dataclasses, and the checks that need no rows.
+
+Knows no file, no row and no heavy library: it is imported at start-up.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from llmops.data.columns import ANSWER, QUESTION
+from llmops.errors import ConfigError, unknown_name
+
+SPLIT_METHODS = ("group", "random")
+JOINS = ("question", "answer", "near_duplicate", "id", "author")
+FORMATS = ("text_bison", "gemini", "chat")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of the query holds what; null where the query has none."""
+
+    question: str
+    answer: str
+    id: str | None = None
+    author: str | None = None
+    licence: str | None = None
+    url: str | None = None
+    tags: str | None = None
+    created_at: str | None = None
+
+    def by_row_column(self) -> Mapping[str, str]:
+        """Return row column -> query column for what is mapped, in the order of ``columns.ROW``."""
+        names = {"question": QUESTION, "answer": ANSWER}
+        mapped = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {names.get(name, name): column for name, column in mapped.items() if column}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Rules for rows; lengths in characters (Unicode code points)."""
+
+    min_question_characters: int
+    max_question_characters: int
+    min_answer_characters: int
+    max_answer_characters: int
+    max_bad_fraction: float
+    min_rows: int
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """When two texts are near-duplicates.
+
+    ``threshold`` is the Jaccard similarity of their sets of word shingles, in (0, 1]; with more
+    ``permutations`` fewer pairs are compared in vain.
+    """
+
+    threshold: float
+    shingle_words: int
+    permutations: int
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How rows are divided; the fractions are of rows, add up to 1, and are met by whole groups."""
+
+    method: str
+    train: float
+    validation: float
+    test: float
+    seed: int
+    by: tuple[str, ...]
+
+    def fractions(self) -> Mapping[str, float]:
+        """Return side -> fraction, in the order of ``columns.SIDES``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def check_columns(columns: Columns, available: Sequence[str]) -> None:
+    """Check that the query gives every mapped column, and none twice.
+
+    Raises:
+        ConfigError: Naming the key, with the nearest column.
+    """
+    mapped = {f.name: getattr(columns, f.name) for f in fields(columns)}
+    for key, column in mapped.items():
+        if column and column not in available:
+            raise unknown_name(
+                "column", column, available, where=f"dataset.columns.{key}, in the query's result"
+            )
+    if columns.question == columns.answer:
+        raise ConfigError(
+            f"dataset.columns: question and answer both name '{columns.question}'",
+            hint="set dataset.columns.answer to the column that holds the answers",
+        )
+
+
+def check_rules(rules: Rules) -> None:
+    """Check that a row can satisfy ``rules``.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    for what in ("question", "answer"):
+        low, high = f"min_{what}_characters", f"max_{what}_characters"
+        if getattr(rules, low) > getattr(rules, high):
+            raise ConfigError(
+                f"dataset.rules.{low} {getattr(rules, low)} is above {high} {getattr(rules, high)}",
+                hint=f"no row could pass; raise dataset.rules.{high}",
+            )
+    if rules.min_rows < 1:
+        raise ConfigError(f"dataset.rules.min_rows {rules.min_rows} is below 1")
+    if not 0 <= rules.max_bad_fraction <= 1:
+        raise ConfigError(
+            f"dataset.rules.max_bad_fraction {rules.max_bad_fraction} is not in [0, 1]"
+        )
+
+
+def check_near_duplicates(near: NearDuplicates) -> None:
+    """Check the ranges of ``near``.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    if not 0 < near.threshold <= 1:
+        raise ConfigError(f"dataset.near_duplicates.threshold {near.threshold} is not in (0, 1]")
+    for name in ("shingle_words", "permutations"):
+        if getattr(near, name) < 1:
+            raise ConfigError(f"dataset.near_duplicates.{name} must be at least 1")
+
+
+def check_split(split: SplitSettings) -> None:
+    """Check method, fractions and joins.
+
+    Raises:
+        ConfigError: Naming the key and what exists.
+    """
+    if split.method not in SPLIT_METHODS:
+        raise unknown_name("method", split.method, SPLIT_METHODS, where="split.method")
+    for join in split.by:
+        if join not in JOINS:
+            raise unknown_name("join", join, JOINS, where="split.by")
+    _check_fractions(split)
+    if not 0 <= split.seed < 2**32:
+        raise ConfigError(f"split.seed {split.seed} is not in [0, 2**32)")
+
+
+def _check_fractions(split: SplitSettings) -> None:
+    for side, fraction in split.fractions().items():
+        if not 0 <= fraction <= 1 or (fraction == 0 and side != "validation"):
+            raise ConfigError(
+                f"split.{side} {fraction} is not a usable fraction",
+                hint="split.train and split.test lie in (0, 1), split.validation in [0, 1)",
+            )
+    total = math.fsum(split.fractions().values())
+    if abs(total - 1) > 1e-9:
+        raise ConfigError(
+            f"split: train {split.train} + validation {split.validation} + test {split.test} "
+            f"is {total:.6g}, not 1",
+            hint=f"set split.train={1 - split.validation - split.test:.6g}",
+        )
+
+
+def check_formats(formats: Iterable[str], *, has_system: bool) -> None:
+    """Check that each format exists and can carry the prompt.
+
+    Raises:
+        ConfigError: Naming the key and what exists.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS, where="dataset.formats")
+    if has_system and "text_bison" in formats:
+        raise ConfigError(
+            "dataset.formats: text_bison has no place for the system text of prompt.system",
+            hint="leave text_bison out of dataset.formats, or move the text to prompt.instruction",
+        )
+
+
+def check_version(version: str) -> None:
+    """Check that the version tag can be part of a file name.
+
+    Raises:
+        ConfigError: If it holds anything but letters, digits, dots, dashes and underscores.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", version):
+        raise ConfigError(
+            f"version: {version!r} cannot be part of a file name",
+            hint="use letters, digits, dots, dashes and underscores, for example version=v1",
+        )

@@ -1,0 +1,175 @@
+"""Run a plan on this machine with ``kfp.local``, in a child process and process group of its own.
+
+The child (``local_child``) compiles and runs the pipeline; each step is a process below it. This
+side follows their progress, passes a Ctrl-C on, and makes sure that none of them stays behind.
+
+``kfp.local`` rewrites the text ``python3`` in whatever it hands to a task, paths included, so
+everything it sees lies under a short folder with a neutral name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops.errors import Interrupted
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 2.0
+PREFIX = "llmops-"
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A run that is due: its folder (config, plan), the workspace and the config's address."""
+
+    run_folder: Path
+    workspace: Path
+    run_id: str
+    config_uri: str
+    store_root: Path
+
+
+def run(assignment: Assignment, on_event: Callable[[Event], None]) -> int:
+    """Run the steps that ``plan.json`` in the run folder leaves to do.
+
+    Returns:
+        The child's exit code: 0 if every step is done. What happened in each step stands in the
+        reports that the workers left in the store.
+
+    Raises:
+        Interrupted: On SIGINT or SIGTERM, when every process of the run has ended.
+    """
+    with _neutral_folder(assignment.store_root) as neutral, _signals() as received:
+        child = _start(assignment, neutral)
+        progress = _Progress(assignment.run_folder / "logs" / "progress.jsonl", on_event)
+        try:
+            while child.poll() is None and not received:
+                progress.read()
+                time.sleep(POLL_SECONDS)
+        finally:
+            _end(child)
+            progress.read()
+    if received:
+        raise Interrupted(received[0])
+    return child.returncode
+
+
+def _start(assignment: Assignment, neutral: Path) -> subprocess.Popen[bytes]:
+    command = [
+        str(neutral / "env" / Path(sys.executable).parent.name / Path(sys.executable).name),
+        "-m",
+        "llmops.engines.local_child",
+        str(assignment.run_folder),
+        assignment.run_id,
+        assignment.config_uri,
+        str(neutral),
+    ]
+    environment = os.environ | {
+        "LLMOPS_RUN_FOLDER": str(assignment.run_folder),
+        "LLMOPS_RUN_PID": str(os.getpid()),
+        "PYTHONSAFEPATH": "1",  # a user's kfp.py in the workspace must not shadow the package
+        "TMPDIR": str(neutral / "tmp"),
+    }
+    with (assignment.run_folder / "logs" / "engine.log").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            cwd=assignment.workspace,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the whole process group, kindly first."""
+    if child.poll() is None:
+        _signal_group(child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE_SECONDS)
+    _signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; they are left alone in a thread."""
+    received: list[int] = []
+    try:
+        before = {
+            number: signal.signal(number, lambda got, _: received.append(got))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+    except ValueError:  # not the main thread: the embedding program owns the signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _neutral_folder(store_root: Path) -> Iterator[Path]:
+    base = Path(tempfile.gettempdir())
+    if "python3" in str(base):
+        base = Path("/tmp")
+    _clear_left_behind(base)
+    neutral = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
+    (neutral / "tmp").mkdir()
+    (neutral / "env").symlink_to(Path(sys.executable).parent.parent)
+    (neutral / "store").symlink_to(store_root.resolve())
+    try:
+        yield neutral
+    finally:
+        shutil.rmtree(neutral, ignore_errors=True)
+
+
+def _clear_left_behind(base: Path) -> None:
+    """Remove neutral folders of runs that were killed."""
+    import psutil
+
+    for folder in base.glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)  # another user's folder stays: no permission
+
+
+class _Progress:
+    """Reads the workers' events from the file they append to."""
+
+    def __init__(self, path: Path, on_event: Callable[[Event], None]) -> None:
+        self.path = path
+        self.on_event = on_event
+        self.position = 0
+
+    def read(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.position)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self.position += len(line)
+                self.on_event(json.loads(line))

@@ -1,0 +1,74 @@
+"""The child of a local run: compile the pipeline into the run folder and run it with kfp.local.
+
+Started by ``local.run`` with the neutral folder; ends with 0 if every step succeeded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmops.adapters.catalog import open_store
+from llmops.artifacts import reference
+from llmops.engines.pipeline import compile_pipeline
+from llmops.plan.graph import Graph, build_graph
+from llmops.ports import Store
+from llmops.steps import step_kinds
+from llmops.worker import leave_with_the_run, read_config
+
+REWRITTEN = ("python3", "{{$")  # texts that kfp.local replaces inside arguments
+
+
+def main(arguments: list[str]) -> None:
+    """Run ``RUN_FOLDER RUN_ID CONFIG_URI NEUTRAL_FOLDER``."""
+    leave_with_the_run()
+    run_folder, run_id, config_uri, neutral = arguments
+    config = read_config(config_uri)
+    store = open_store(config, Path.cwd())
+    plan = json.loads((Path(run_folder) / "plan.json").read_text("utf-8"))
+    graph = _due(build_graph(config["pipeline"], step_kinds(config["project"]["steps"])), plan)
+    target = Path(run_folder) / "pipeline.yaml"
+    hits = {
+        step["name"]: _addresses(step, store, neutral)
+        for step in plan["steps"]
+        if step["status"] == "cached"
+    }
+    compile_pipeline(graph, config["engine"]["image"], target, hits)
+    _run(target, {"config_uri": _neutral(config_uri, store, neutral), "run_id": run_id}, neutral)
+
+
+def _due(graph: Graph, plan: Mapping[str, Any]) -> Graph:
+    skipped = {step["name"] for step in plan["steps"] if step["status"] == "skipped"}
+    return Graph(graph.name, tuple(n for n in graph.nodes if n.name not in skipped))
+
+
+def _addresses(step: Mapping[str, Any], store: Store, neutral: str) -> Mapping[str, str]:
+    return {
+        name: _neutral(store.reference_uri(reference(output)), store, neutral)
+        for name, output in step["outputs"].items()
+    }
+
+
+def _neutral(uri: str, store: Any, neutral: str) -> str:
+    """Return an address that kfp.local does not rewrite."""
+    if not any(text in uri for text in REWRITTEN):
+        return uri
+    return f"{neutral}/store{uri.removeprefix(store.uri)}"
+
+
+def _run(pipeline: Path, arguments: Mapping[str, str], neutral: str) -> None:
+    from kfp import components, local
+
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=f"{neutral}/kfp",
+        raise_on_error=True,
+    )
+    components.load_component_from_file(str(pipeline))(**arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,90 @@
+"""The responses file: its columns, its metadata, and what a response becomes in it.
+
+The contract between the step that predicts and those that measure, judge and report. Rows are
+ordered by contestant (config order), then by row key. Knows no model and no metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from llmops.ports import Response, TokenScore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MODELS = b"llmops.models"  # JSON: contestant -> model reference
+SCORER = b"llmops.scorer"  # JSON: kind, description, is_safety_evaluation, categories
+TEST_ROWS_AVAILABLE = b"llmops.test_rows_available"  # rows of the test split, answered or not
+
+
+def schema(metadata: Mapping[bytes, bytes] | None = None) -> pa.Schema:
+    """Return the Arrow schema; ``safety`` is null where a response could not be scored."""
+    import pyarrow as pa
+
+    score = pa.struct([("category", pa.string()), ("score", pa.float64())])
+    citation = pa.struct(
+        [
+            ("start", pa.int64()),
+            ("end", pa.int64()),
+            ("uri", pa.string()),
+            ("title", pa.string()),
+            ("licence", pa.string()),
+        ]
+    )
+    fields = [
+        ("row_key", pa.string()),
+        ("contestant", pa.string()),
+        ("group", pa.string()),
+        ("prompt", pa.string()),
+        ("reference", pa.string()),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("truncated", pa.bool_()),
+        ("blocked", pa.bool_()),
+        ("safety", pa.list_(score)),
+        ("citations", pa.list_(citation)),
+        ("prompt_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+        ("nll", pa.float64()),
+        ("nll_tokens", pa.int64()),
+        ("error", pa.string()),
+    ]
+    return pa.schema(fields, metadata=dict(metadata) if metadata else None)
+
+
+def fields(
+    response: Response, scores: Mapping[str, float] | None, likelihood: TokenScore | None
+) -> dict[str, Any]:
+    """Return the columns of a response; the caller adds which row and contestant it belongs to.
+
+    A failed request has no answer, so nothing of it counts as scored, whatever its text.
+    """
+    return {
+        "text": printable(response.text),
+        "finish_reason": response.finish_reason,
+        "truncated": response.finish_reason == "length",
+        "blocked": response.blocked,
+        "safety": None if response.finish_reason == "error" else _safety(response, scores),
+        "citations": [asdict(citation) for citation in response.citations],
+        "prompt_tokens": response.prompt_tokens,
+        "output_tokens": response.output_tokens,
+        "nll": likelihood.nll if likelihood else None,
+        "nll_tokens": likelihood.tokens if likelihood else None,
+        "error": None if response.error is None else printable(response.error),
+    }
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with a question mark for each lone surrogate, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _safety(response: Response, scores: Mapping[str, float] | None) -> list[Any] | None:
+    """Return the provider's ratings and the scorer's, which win where both know a category."""
+    if scores is None:
+        return None
+    merged = {**(response.safety or {}), **scores}
+    return [{"category": name, "score": merged[name]} for name in sorted(merged)]

@@ -1,0 +1,139 @@
+"""All figures of an evaluation: per contestant with intervals, and paired with the baseline.
+
+Turns a table of rows into the plain JSON of the ``metrics`` artifact. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmops.errors import unknown_name
+from llmops.evaluation import intervals
+from llmops.evaluation.intervals import Interval, Resampling, stable_seed
+from llmops.evaluation.metrics import Metric
+from llmops.evaluation.table import Contestant
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How figures are made; ``baseline`` names the contestant that the others are paired with."""
+
+    baseline: str
+    confidence: float
+    bootstrap_samples: int
+    seed: int
+
+    def resampling(self, metric: Metric) -> Resampling:
+        """Return the draws for one metric; ``loss`` and ``perplexity`` share theirs."""
+        name = "loss" if metric.exponential else metric.name
+        return Resampling(self.confidence, self.bootstrap_samples, stable_seed(self.seed, name))
+
+
+def summarise(
+    table: Sequence[Contestant], metrics: Sequence[Metric], settings: Settings
+) -> dict[str, Any]:
+    """Return the ``metrics`` document: contestants, paired differences, and what they rest on.
+
+    Raises:
+        ConfigError: If the baseline is not among the contestants.
+    """
+    by_name = {one.name: one for one in table}
+    if settings.baseline not in by_name:
+        raise unknown_name("contestant", settings.baseline, by_name, where="evaluation.baseline")
+    baseline = by_name[settings.baseline]
+    others = [one for one in table if one is not baseline]
+    return {
+        "contestants": {
+            one.name: {metric.name: _figure(one, metric, settings) for metric in metrics}
+            for one in table
+        },
+        "paired": {
+            metric.name: {one.name: _paired(one, baseline, metric, settings) for one in others}
+            for metric in metrics
+        },
+        "baseline": baseline.name,
+        "rows": len(baseline.keys),
+        "groups": len(set(baseline.groups.tolist())),
+        "confidence": settings.confidence,
+    }
+
+
+def figure(one: Contestant, metric: Metric, settings: Settings) -> Interval:
+    """Return one metric of one contestant with its interval."""
+    import numpy as np
+
+    rows = one.rows[metric.name]
+    why = _gap(rows)
+    if why:
+        return Interval(None, None, None, len(rows), "none", why=why)
+    if metric.shape == "rate":
+        return intervals.wilson(rows[:, 0], one.groups, settings.confidence)
+    found = intervals.bootstrap(rows, one.groups, _ratio, settings.resampling(metric))
+    if not metric.exponential:
+        return found
+    ends = (found.value, found.low, found.high)
+    value, low, high = (None if end is None else float(np.exp(end)) for end in ends)
+    return replace(found, value=value, low=low, high=high)
+
+
+def difference(
+    one: Contestant, baseline: Contestant, metric: Metric, settings: Settings
+) -> Interval:
+    """Return one - baseline on the same rows: both are drawn together, group by group."""
+    import numpy as np
+
+    rows = np.concatenate([one.rows[metric.name], baseline.rows[metric.name]], axis=1)
+    why = _gap(rows)
+    if why:
+        return Interval(None, None, None, len(rows), "none", why=why)
+
+    def statistic(sums: Floats) -> Floats:
+        ends = _ratio(sums[:, :2]), _ratio(sums[:, 2:])
+        mine, theirs = (np.exp(end) if metric.exponential else end for end in ends)
+        return np.asarray(mine - theirs)
+
+    return intervals.bootstrap(rows, one.groups, statistic, settings.resampling(metric))
+
+
+def _ratio(sums: Floats) -> Floats:
+    import numpy as np
+
+    with np.errstate(divide="ignore", invalid="ignore"):  # no weight at all gives NaN: no figure
+        return np.asarray(sums[:, 0] / sums[:, 1])
+
+
+def _gap(rows: Floats) -> str | None:
+    import numpy as np
+
+    gaps = int(np.count_nonzero(~np.isfinite(rows).all(axis=1)))
+    if not gaps:
+        return None
+    if gaps == len(rows):
+        return "the generator gives no figure for this metric"
+    return f"{gaps} of {len(rows)} rows have no figure"
+
+
+def _figure(one: Contestant, metric: Metric, settings: Settings) -> Mapping[str, Any]:
+    fields = asdict(figure(one, metric, settings))
+    return _tidy({**fields, "unit": metric.unit, "better": metric.better})
+
+
+def _paired(
+    one: Contestant, baseline: Contestant, metric: Metric, settings: Settings
+) -> Mapping[str, Any]:
+    fields = asdict(difference(one, baseline, metric, settings))
+    return _tidy({"difference": fields.pop("value"), **fields})
+
+
+def _tidy(fields: dict[str, Any]) -> dict[str, Any]:
+    if fields["why"] is None:
+        del fields["why"]
+    return fields

@@ -1,0 +1,92 @@
+"""Where and with what a run ran: git, package versions, the machine. Reads, never writes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from llmops import __version__
+
+RECORDED_PACKAGES = (
+    "hydra-core",
+    "omegaconf",
+    "kfp",
+    "duckdb",
+    "sqlglot",
+    "polars",
+    "pyarrow",
+    "scikit-learn",
+    "torch",
+    "transformers",
+    "peft",
+    "google-cloud-bigquery",
+    "google-cloud-aiplatform",
+    "google-genai",
+)
+
+
+def surroundings(workspace: Path) -> dict[str, Any]:
+    """Return git state, versions and machine, as the run record holds them."""
+    return {
+        "llmops": __version__,
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "git": git_state(workspace),
+        "machine": {
+            "platform": platform.platform(),
+            "cores": _cores(),
+            "memory_bytes": _memory_bytes(),
+        },
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def git_state(workspace: Path) -> Mapping[str, Any] | None:
+    """Return commit, branch and whether the tree was dirty; None outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(workspace), "status", "--porcelain=v2", "--branch"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.splitlines()
+    heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# branch."))
+    commit = heads.get("branch.oid", "")
+    return {
+        "commit": None if commit == "(initial)" else commit,
+        "branch": heads.get("branch.head"),
+        "dirty": any(not line.startswith("#") for line in lines),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None

@@ -1,0 +1,100 @@
+"""The run record, ``run.json``: everything about one run, and how to read it back.
+
+The parent of a run writes it; workers never do. It is written when the run starts (status
+``running``) and once more when it ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llmops.artifacts import Artifact, reference
+from llmops.errors import ConfigError
+from llmops.lineage.run_folder import RunFolder
+from llmops.plan.build import Before, Plan, PlannedStep
+from llmops.ports import Store
+
+SCHEMA = 1
+RESULTS = {  # part of the record <- (step kind, output that holds it)
+    "statistics": ("ingest", "statistics"),
+    "profile": ("validate", "profile"),
+    "card": ("split", "card"),
+    "model": ("deploy", "model"),
+    "metrics": ("evaluate", "metrics"),
+    "safety": ("safety", "report"),
+    "gate": ("gate", "decision"),
+}
+
+
+def step_records(plan: Plan, store: Store, run_id: str) -> list[dict[str, Any]]:
+    """Say of each planned step what became of it, from the store's reports."""
+    return [_step_record(step, store.read_report(run_id, step.name), run_id) for step in plan.steps]
+
+
+def results(steps: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
+    """Read the JSON results that the record repeats: card, metrics, safety, gate, ...
+
+    Each is null if no finished step gives it.
+    """
+    return {name: _result(steps, store, *source) for name, source in RESULTS.items()}
+
+
+def steps_before(run: RunFolder) -> dict[str, Before]:
+    """Return how each step of an earlier run looked, for a plan to compare with."""
+    try:
+        steps = run.record()["steps"]
+    except (ConfigError, KeyError):
+        return {}
+    return {
+        step["name"]: Before(
+            step["key"], step["revision"], step["settings"], step["inputs"], step["source"]
+        )
+        for step in steps
+        if step["status"] in ("done", "cached")
+    }
+
+
+def _step_record(
+    step: PlannedStep, report: Mapping[str, Any] | None, run_id: str
+) -> dict[str, Any]:
+    base = {
+        "name": step.name,
+        "kind": step.kind,
+        "revision": step.revision,
+        "takes": dict(step.takes),
+        "settings": dict(step.settings),
+        "source": dict(step.source),
+        "reason": step.reason,
+    }
+    if step.entry and step.entry.run_id != run_id:
+        entry = asdict(step.entry)
+        kept = {name: entry[name] for name in ("key", "inputs", "outputs", "facts")}
+        return base | kept | {"status": "cached", "seconds": 0.0, "log": None}
+    if step.status == "skipped":
+        return base | _nothing("skipped")
+    if report is None:
+        return base | _nothing("not_reached")
+    return base | _nothing("failed") | dict(report) | {"log": f"logs/{step.name}.log"}
+
+
+def _nothing(status: str) -> dict[str, Any]:
+    return {
+        "status": status,
+        "key": None,
+        "inputs": {},
+        "outputs": {},
+        "facts": {},
+        "seconds": 0.0,
+        "log": None,
+    }
+
+
+def _result(steps: Sequence[Mapping[str, Any]], store: Store, kind: str, output: str) -> Any:
+    for step in steps:
+        if step["kind"] == kind and output in step["outputs"]:
+            artifact: Artifact = reference(step["outputs"][output])
+            return json.loads(store.local_path(artifact).read_text("utf-8"))
+    return None

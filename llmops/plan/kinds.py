@@ -1,0 +1,105 @@
+"""What a step is: its settings, inputs, outputs, the ports it uses and the function that works.
+
+A step kind declares which leaves of the resolved config it reads by the fields of a frozen
+dataclass; nothing else of the config reaches it, and exactly those leaves enter its key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from llmops.artifacts import ArtifactKind
+from llmops.ports import Generator, ModelReference, Progress, Registry, Scorer, Tuner, Warehouse
+
+S = TypeVar("S")
+
+
+def leaf(path: str) -> Any:
+    """Declare a settings field that is read from ``path`` of the resolved config.
+
+    ``path`` is dotted and may name a whole subtree. One that starts with ``with.`` is read from
+    the step's own block in the pipeline file.
+    """
+    return field(metadata={"leaf": path})
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a step, by name and kind of artifact."""
+
+    name: str
+    kind: ArtifactKind
+    optional: bool = (
+        False  # an optional input that the pipeline leaves out is absent from ``inputs``
+    )
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """The open seams. A step may use only those that its kind names in ``uses``."""
+
+    warehouse: Callable[[], Warehouse]
+    tuner: Callable[[], Tuner]
+    generator: Callable[[ModelReference], Generator]
+    scorer: Callable[[], Scorer]
+    registry: Callable[[], Registry]
+
+
+@dataclass(frozen=True)
+class Work(Generic[S]):
+    """What a step is given. ``inputs`` are verified paths, never to be written to."""
+
+    step: str
+    key: str
+    run_id: str
+    settings: S
+    inputs: Mapping[str, Path]
+    digests: Mapping[str, str]  # input name -> sha256 of that artifact
+    outputs: Mapping[str, Path]  # output name -> where to write it
+    adapters: Adapters
+    progress: Progress
+    scratch: Path  # survives a crash of this very step; for checkpoints
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step says of its work: rows per output, and facts for the record (plain JSON)."""
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepKind:
+    """A kind of step. Raise ``revision`` when its result changes for the same inputs.
+
+    ``code`` names further modules whose code decides the result; a test watches them together
+    with the module of ``run``. ``source``, if given, says what the key must know of the outside
+    world (plain JSON); it is asked before planning and again by the worker. ``verify``, if given,
+    is called on a cache hit with the recorded facts and says whether the hit still holds, e.g.
+    whether a registered model still exists.
+    """
+
+    name: str
+    revision: int
+    run: Callable[[Work[Any]], Outcome]
+    settings: type
+    takes: tuple[Port, ...] = ()
+    gives: tuple[Port, ...] = ()
+    uses: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    summary: str = ""
+    source: Callable[[Any, Adapters], Mapping[str, Any]] | None = None
+    verify: Callable[[Any, Adapters, Mapping[str, Any]], bool] | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The dotted config paths that this kind reads, sorted."""
+        return tuple(sorted(f.metadata["leaf"] for f in dataclasses.fields(self.settings)))
+
+
+KindTable = Mapping[str, StepKind]

@@ -1,0 +1,435 @@
+"""What the engine may ask of the outside world. Adapters in ``adapters/`` satisfy these by shape.
+
+One Protocol a seam. Rows travel as Arrow batches, texts as plain strings; no adapter's own type
+crosses a port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from llmops.artifacts import Artifact, ArtifactKind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Progress(Protocol):
+    """Told by long work how far it is; silent work need not call it."""
+
+    def __call__(self, done: float, total: float | None, note: str = "") -> None:
+        """Report ``done`` of ``total`` units (rows, steps, bytes); ``total`` is null if unknown."""
+        ...
+
+
+# ------------------------------------------------------------------ warehouse
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column by BigQuery's type name, e.g. ``STRING``, ``INT64``, ``TIMESTAMP``."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the warehouse; ``name`` is ``project.dataset.table``."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: int | None
+    bytes: int | None
+    version: str  # content digest (DuckDB) or last-modified time (BigQuery)
+    source: str  # where the rows really come from, for people
+
+
+@dataclass(frozen=True)
+class QueryCheck:
+    """What is known of a query before it runs (BigQuery: a dry run)."""
+
+    columns: tuple[Column, ...]
+    tables: Mapping[str, str]  # table name -> version; part of the ingest step's key
+    bytes: int | None  # estimate of the bytes scanned
+    notes: tuple[str, ...] = ()  # what the user should know, e.g. how a bare LIMIT is ordered
+
+
+@dataclass(frozen=True)
+class QueryStatistics:
+    """What a query did; ``source`` names the real origin, e.g. ``duckdb://sample``."""
+
+    source: str
+    rows: int
+    bytes: int | None = None
+    job: str | None = None
+    tables: Mapping[str, str] = field(default_factory=dict)
+
+
+class QueryResult(Protocol):
+    """A running query: read ``batches`` to the end, then ask ``statistics``."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the result once, in bounded memory.
+
+        Raises:
+            BackendError: If the warehouse fails in mid-stream.
+        """
+        ...
+
+    def statistics(self) -> QueryStatistics:
+        """Return what the query did; valid after the last batch."""
+        ...
+
+
+class Warehouse(Protocol):
+    """A SQL store that examples are read from. SQL is BigQuery's dialect everywhere."""
+
+    def tables(self) -> Sequence[Table]:
+        """List the tables, sorted by name."""
+        ...
+
+    def check(self, sql: str, *, max_rows: int | None = None) -> QueryCheck:
+        """Say what ``sql`` would read and give, without running it.
+
+        Raises:
+            ConfigError: If it is not one SELECT, does not parse, uses a construct that this
+                warehouse would silently read differently, or names an unknown table or column.
+        """
+        ...
+
+    def query(
+        self, sql: str, *, max_bytes: int | None = None, max_rows: int | None = None
+    ) -> QueryResult:
+        """Start one read-only SELECT; ``max_rows`` keeps that many rows by content hash order.
+
+        Raises:
+            ConfigError: As ``check``.
+            Refused: If the query would scan more than ``max_bytes``.
+            BackendError: If the warehouse fails.
+        """
+        ...
+
+
+# ---------------------------------------------------------------------- store
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """What a finished step left under its key."""
+
+    key: str
+    step: str
+    kind: str
+    revision: int
+    settings: Mapping[str, Any]  # leaf path -> value
+    inputs: Mapping[str, str]  # input name -> sha256
+    source: Mapping[str, Any]  # what the key knows of the outside world, e.g. table versions
+    outputs: Mapping[str, Artifact]
+    facts: Mapping[str, Any]  # what the step reported: counts, figures, names
+    run_id: str
+    seconds: float
+
+
+class Store(Protocol):
+    """Content-addressed objects plus the index ``step key -> artifacts``."""
+
+    def put(self, path: Path, kind: ArtifactKind, *, rows: int | None = None) -> Artifact:
+        """Publish a finished file or folder; the same content is stored once.
+
+        Raises:
+            BackendError: If the disk or bucket refuses.
+        """
+        ...
+
+    def put_text(self, text: str) -> Artifact:
+        """Publish a small JSON or YAML text as an object of kind ``json``."""
+        ...
+
+    def find(self, sha256: str) -> Artifact:
+        """Return the reference of the object with this digest.
+
+        Raises:
+            BackendError: If the store has no such object.
+        """
+        ...
+
+    def reference_uri(self, artifact: Artifact) -> str:
+        """Return the address of the artifact's reference file, for an engine to import."""
+        ...
+
+    def local_path(self, artifact: Artifact) -> Path:
+        """Return a verified local path of the object, fetching it if need be. Never write there.
+
+        Raises:
+            DamagedObject: If it is missing or damaged; a damaged one is set aside as ``*.bad``.
+        """
+        ...
+
+    def entry(self, key: str) -> IndexEntry | None:
+        """Return the index entry whose objects all exist, or None."""
+        ...
+
+    def record(self, entry: IndexEntry) -> None:
+        """Write the index entry; call it last, after every output is published."""
+        ...
+
+    def lock(self, key: str) -> Any:
+        """Return a context manager: one process at a time works on ``key``."""
+        ...
+
+    def scratch(self, key: str) -> Path:
+        """Return a local folder that survives a crash of the step with this key."""
+        ...
+
+    def clear_scratch(self, key: str) -> None:
+        """Remove the scratch folder of a step that is done."""
+        ...
+
+    def temporary(self) -> Path:
+        """Return a fresh local folder for work that will be published."""
+        ...
+
+    def clear_temporary(self) -> None:
+        """Remove what killed processes left of ``temporary`` folders."""
+        ...
+
+    def write_report(self, run_id: str, step: str, report: Mapping[str, Any]) -> None:
+        """Keep what a worker says of its step in this run: status, error, key, timings."""
+        ...
+
+    def read_report(self, run_id: str, step: str) -> Mapping[str, Any] | None:
+        """Return what was kept by ``write_report``, or None."""
+        ...
+
+
+# ----------------------------------------------------------------- the models
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat; ``role`` is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    text: str
+
+
+Chat = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """What a tuner returns and a generator takes. ``adapter`` is null for the untuned base.
+
+    ``adapter`` is the sha256 of the adapter's folder object for a local model; ``endpoint`` is
+    what a managed provider answers on.
+    """
+
+    provider: str
+    base: str
+    base_sha256: str | None = None
+    tuned: str | None = None
+    adapter: str | None = None
+    endpoint: str | None = None
+    prompt_sha256: str | None = None
+    dataset_version: str | None = None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of a training curve; losses are nats per answer token, null if not measured."""
+
+    step: int
+    tokens: int
+    train_loss: float | None
+    validation_loss: float | None
+
+
+@dataclass(frozen=True)
+class TuningRequest:
+    """Everything a tuner may know.
+
+    ``train`` and ``validation`` are Parquet with the columns of the split step; the system text
+    and user text are already rendered.
+    """
+
+    train: Path
+    validation: Path | None
+    system: str | None
+    max_steps: int | None
+    epochs: int | None
+    max_examples: int | None
+    seed: int
+    output: Path  # a folder for the adapter (local) or what the provider returned (managed)
+    scratch: Path  # checkpoints; survives a crash
+    key: str  # the step key: labels a remote job so that it is never paid twice
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning gave."""
+
+    tuned: str  # the tuned model's name
+    endpoint: str | None
+    curve: tuple[CurvePoint, ...]
+    facts: Mapping[str, Any]  # steps, tokens, examples, truncated, device, precision, ...
+
+
+class Tuner(Protocol):
+    """Fits a base model to examples."""
+
+    def tune(self, request: TuningRequest, progress: Progress) -> Tuned:
+        """Tune, going on from ``request.scratch`` if an earlier attempt left a checkpoint there.
+
+        Raises:
+            DataError: If no example can be used, or a provider limit is exceeded.
+            BackendError: If the model or the service fails.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How to generate; ``temperature`` 0 is greedy."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    batch_rows: int = 16
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A passage that the provider says it repeats."""
+
+    start: int
+    end: int
+    uri: str | None = None
+    title: str | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer, in the field's shape, whatever the provider.
+
+    ``finish_reason`` is ``stop``, ``length``, ``safety``, ``recitation`` or ``error``. ``safety``
+    is null where the provider rates nothing; a scorer may fill it in later.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    output_tokens: int
+    blocked: bool = False
+    safety: Mapping[str, float] | None = None
+    citations: tuple[Citation, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """The negative log-likelihood (nats, summed) of a reference answer and its token count.
+
+    Counts answer and end-of-text tokens only, given the prompt.
+    """
+
+    nll: float
+    tokens: int
+
+
+class Generator(Protocol):
+    """Answers chats with one model. ``can_score`` says whether ``score`` exists."""
+
+    can_score: bool
+
+    def generate(
+        self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
+    ) -> Iterator[Response]:
+        """Yield one response a chat, in order; a chat that fails yields ``finish_reason`` error.
+
+        Raises:
+            BackendError: If the model or the service fails as a whole.
+        """
+        ...
+
+    def score(self, pairs: Iterable[tuple[Chat, str]], progress: Progress) -> Iterator[TokenScore]:
+        """Yield the likelihood of each reference answer, in order."""
+        ...
+
+
+class Scorer(Protocol):
+    """Rates texts for safety. ``categories`` are all it knows; its figures lie in [0, 1]."""
+
+    categories: tuple[str, ...]
+    is_safety_evaluation: bool  # False: the report must say what it is not
+    description: str
+
+    def score(self, texts: Sequence[str]) -> Sequence[Mapping[str, float] | None]:
+        """Return a score per category for each text, or None where a text could not be scored."""
+        ...
+
+
+# ------------------------------------------------------------------- registry
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model; ``digest`` makes registering the same model twice one version."""
+
+    name: str
+    version: int
+    model: ModelReference
+    digest: str
+    aliases: tuple[str, ...]
+    labels: Mapping[str, str]
+    registered_by: str  # run id
+
+
+@dataclass(frozen=True)
+class AliasMove:
+    """One move of an alias; ``before`` is the version it left, null if it is new."""
+
+    alias: str
+    before: int | None
+    version: int
+    reason: str
+    at: str  # UTC, ISO 8601
+
+
+class Registry(Protocol):
+    """Named, versioned models with movable aliases."""
+
+    def register(
+        self, name: str, model: ModelReference, *, labels: Mapping[str, str], run_id: str
+    ) -> ModelVersion:
+        """Register a model, or return the version that already holds it."""
+        ...
+
+    def set_alias(self, name: str, alias: str, version: int, *, reason: str) -> ModelVersion:
+        """Point ``alias`` at ``version``; atomic under two writers; kept in the history."""
+        ...
+
+    def get(self, name: str, alias_or_version: str) -> ModelVersion:
+        """Return one version.
+
+        Raises:
+            ConfigError: If the model, version or alias is unknown, with the nearest name.
+        """
+        ...
+
+    def history(self, name: str) -> Sequence[AliasMove]:
+        """Return the moves of a model's aliases, oldest first.
+
+        Raises:
+            ConfigError: If the model is unknown.
+        """
+        ...
+
+    def list(self) -> Sequence[ModelVersion]:
+        """Return every version, by name, then newest first."""
+        ...

@@ -1,0 +1,1 @@
+"""The prompt that renders training rows and serving requests alike."""

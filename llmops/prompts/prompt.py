@@ -1,0 +1,81 @@
+"""The prompt: one object that renders training rows and serving requests alike.
+
+Knows no model, no provider and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmops.artifacts import digest
+from llmops.errors import ConfigError
+from llmops.ports import Chat, Message
+from llmops.prompts.template import compiled
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question with its answer, shown to the model before the question it is asked."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The ``prompt`` group of the config: instruction, question template, system text, examples."""
+
+    name: str
+    instruction: str
+    template: str
+    system: str | None = None
+    examples: tuple[Example, ...] = ()
+
+    def render(self, question: str) -> str:
+        """Return the user text for ``question``, which is data: nothing in it is interpreted.
+
+        Raises:
+            ConfigError: If the template is wrong.
+        """
+        return compiled(self.template).render(question=question, instruction=self.instruction)
+
+    def chat(self, question: str, examples: Iterable[Example] = ()) -> Chat:
+        """Return system text, the prompt's own examples, then ``examples``, then the question.
+
+        Each example is a user turn from the same template and the assistant's answer.
+        """
+        turns = [] if self.system is None else [Message("system", self.system)]
+        for example in (*self.examples, *examples):
+            turns.append(Message("user", self.render(example.question)))
+            turns.append(Message("assistant", example.answer))
+        return (*turns, Message("user", self.render(question)))
+
+    def digest(self) -> str:
+        """Return the sha256 over all that a model can see of the prompt; its name is not part."""
+        content = asdict(self)
+        del content["name"]
+        content["examples"] = list(content["examples"])
+        return digest(content)
+
+
+def check_prompt(config: Mapping[str, Any]) -> Prompt | None:
+    """Build the prompt of a resolved config and try it; null if the config has no prompt.
+
+    Raises:
+        ConfigError: If a key is missing or the template is wrong.
+    """
+    import cattrs
+
+    if config.get("prompt") is None:
+        return None
+    try:
+        prompt = cattrs.structure(config["prompt"], Prompt)
+    except (cattrs.BaseValidationError, KeyError, TypeError) as exc:
+        raise ConfigError(
+            f"prompt: {'; '.join(cattrs.transform_error(exc, path='prompt'))}",
+            hint="a prompt has name, instruction, template, system and examples",
+        ) from exc
+    prompt.chat("How do I read a file?")
+    return prompt

@@ -1,0 +1,99 @@
+"""Question templates: Jinja2, sandboxed and strict, with only what ends soon and stays small.
+
+A template is text, its two variables, conditions and a few filters. Loops, assignments, calls,
+attributes and arithmetic are refused, so a template cannot run away with time or memory, and the
+data it is given is never read as a template. Knows nothing of chats or rows.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from llmops.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template, nodes
+
+VARIABLES = ("question", "instruction")
+FILTERS = ("trim", "lower", "upper", "capitalize", "title", "truncate")
+WHERE = "prompt.template"
+_ALLOWED_NODES = frozenset(
+    {
+        *("Template", "TemplateData", "Output", "Name", "Const", "Filter", "Keyword", "Concat"),
+        *("If", "CondExpr", "Not", "And", "Or", "Compare", "Operand"),
+    }
+)
+
+
+@lru_cache(maxsize=64)
+def compiled(template: str) -> Template:
+    """Return the checked template; its ``render`` takes the variables of ``VARIABLES``.
+
+    Raises:
+        ConfigError: If it does not parse, uses an unknown variable or a refused construct, or
+            does not use ``question``.
+    """
+    from jinja2 import TemplateSyntaxError, meta
+
+    environment = _environment()
+    try:
+        tree = environment.parse(template)
+        _check_constructs(tree)
+        names = meta.find_undeclared_variables(tree)
+        program = environment.from_string(template)
+    except TemplateSyntaxError as exc:
+        raise ConfigError(
+            f"{WHERE}, line {exc.lineno}: {exc.message}", hint=f"variables: {', '.join(VARIABLES)}"
+        ) from exc
+    _check_names(tree, names)
+    return program
+
+
+def _environment() -> Environment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # Not for HTML: escaping would change the text that the model sees.
+    return ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
+    )
+
+
+def _check_constructs(tree: nodes.Template) -> None:
+    from jinja2 import nodes
+
+    for node in tree.find_all(nodes.Node):
+        kind = type(node).__name__
+        if kind not in _ALLOWED_NODES:
+            raise _refused(kind.lower(), node.lineno)
+        if isinstance(node, nodes.Filter) and node.name not in FILTERS:
+            raise _refused(f"filter '{node.name}'", node.lineno)
+
+
+def _refused(construct: str, line: int) -> ConfigError:
+    return ConfigError(
+        f"{WHERE}, line {line}: {construct} is not allowed in a prompt",
+        hint=f"allowed: text, {', '.join(VARIABLES)}, if, ~ and the filters {', '.join(FILTERS)}",
+    )
+
+
+def _check_names(tree: nodes.Template, names: set[str]) -> None:
+    known = f"known variables: {', '.join(VARIABLES)}"
+    for name in sorted(names.difference(VARIABLES)):
+        guess = nearest(name, VARIABLES)
+        raise ConfigError(
+            f"{WHERE}, line {_line_of(tree, name)}: undefined variable '{name}'",
+            hint=f"{guess} {known}" if guess else known,
+        )
+    if "question" not in names:
+        raise ConfigError(
+            f"{WHERE} does not use the variable 'question'",
+            hint="every row would look alike to the model; write {{ question }} where it belongs",
+        )
+
+
+def _line_of(tree: nodes.Template, name: str) -> int:
+    from jinja2 import nodes
+
+    return min(node.lineno for node in tree.find_all(nodes.Name) if node.name == name)

@@ -1,0 +1,247 @@
+"""The report's figures as Vega-Lite specifications: plain dicts, drawn elsewhere.
+
+Colours are a fixed set of marks; the page's style sheet swaps each for its dark counterpart, so
+one drawing serves both schemes. Every figure carries a ``title`` and a ``description`` that says
+in words what it shows; ``drawing.py`` makes them the drawing's accessible name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from llmops.report.results import Cell, Contestant, Difference
+from llmops.report.words import figure, interval, metric_title, plain_name, signed
+
+Spec = dict[str, Any]
+
+INK = "#1c2733"
+MUTED = "#576373"
+GRID = "#e1e6ec"
+MAIN = "#0b5fa5"
+SECOND = "#b0500c"
+NEUTRAL = "#7a8794"
+
+_AXIS = {
+    "labelColor": MUTED,
+    "titleColor": MUTED,
+    "gridColor": GRID,
+    "domainColor": NEUTRAL,
+    "tickColor": NEUTRAL,
+    "labelFontSize": 12,
+    "titleFontSize": 12,
+    "titleFontWeight": "normal",
+    "labelLimit": 170,
+}
+
+
+def interval_figure(metric: str, rows: Sequence[Contestant], baseline: str) -> Spec | None:
+    """Return each contestant's figure with its interval, and a dashed line at the baseline's."""
+    cells = [(row.name, cell) for row in rows for cell in row.cells if cell.metric == metric]
+    known = [(name, cell) for name, cell in cells if cell.value is not None]
+    if not known:
+        return None
+    values = [
+        {"who": plain_name(name), "value": cell.value, "low": cell.low, "high": cell.high}
+        for name, cell in known
+    ]
+    layers = [_interval_rule(), _point()]
+    reference = next((cell.value for name, cell in known if name == baseline), None)
+    if reference is not None:
+        layers.insert(0, _upright(reference))
+    return _spec(
+        title=f"{metric_title(metric)} per contestant",
+        description="; ".join(_in_words(name, cell) for name, cell in known),
+        data=values,
+        height={"step": 30},
+        layer=layers,
+    )
+
+
+def difference_figure(metric: str, rows: Sequence[Difference], baseline: str) -> Spec | None:
+    """Return each contestant's paired difference against the baseline, around zero."""
+    known = [row for row in rows if row.metric == metric and row.value is not None]
+    if not known:
+        return None
+    values = [
+        {"who": plain_name(row.contestant), "value": row.value, "low": row.low, "high": row.high}
+        for row in known
+    ]
+    words = (
+        f"{plain_name(row.contestant)} {signed(row.value, row.unit)} "
+        f"{interval(row.low, row.high, row.unit)}"
+        for row in known
+    )
+    return _spec(
+        title=f"{metric_title(metric)}: difference from {plain_name(baseline)}",
+        description="; ".join(words),
+        data=values,
+        height={"step": 30},
+        layer=[_upright(0), _interval_rule(), _point()],
+    )
+
+
+def curve_figure(points: Sequence[Mapping[str, Any]]) -> Spec | None:
+    """Return training and validation loss by optimiser step; ``points`` as ``CurvePoint``."""
+    values = [
+        {"step": point["step"], "loss": point[column], "rows": name}
+        for name, column in (("train", "train_loss"), ("validation", "validation_loss"))
+        for point in points
+        if point.get(column) is not None
+    ]
+    if not values:
+        return None
+    names = list(dict.fromkeys(value["rows"] for value in values))
+    last = {value["rows"]: value for value in values}
+    words = (f"{name} {figure(v['loss'])} at step {v['step']}" for name, v in last.items())
+    colour = {
+        "field": "rows",
+        "type": "nominal",
+        "scale": {"domain": names, "range": [MAIN, SECOND][: len(names)]},
+        "legend": {"title": None, "orient": "top", "labelColor": INK, "labelFontSize": 12},
+    }
+    encoding = {
+        "x": {"field": "step", "type": "quantitative", "title": "optimiser step"},
+        "y": {
+            "field": "loss",
+            "type": "quantitative",
+            "title": "loss, nats per answer token",
+            "scale": {"zero": False, "nice": True},
+        },
+        "color": colour,
+    }
+    return _spec(
+        title="Training curve",
+        description="; ".join(words),
+        data=values,
+        width=520,
+        height=240,
+        layer=[
+            {"mark": {"type": "line", "strokeWidth": 2}, "encoding": encoding},
+            {"mark": {"type": "point", "filled": True, "size": 28}, "encoding": encoding},
+        ],
+    )
+
+
+def histogram_figure(
+    title: str, unit: str, edges: Sequence[int | None], counts: Sequence[int]
+) -> Spec | None:
+    """Return a histogram; ``edges`` is one longer than ``counts``, its last may be null: open."""
+    if not any(counts):
+        return None
+    values = [
+        {"range": _range(low, high), "rows": rows}
+        for (low, high), rows in zip(pairwise(edges), counts, strict=True)
+    ]
+    fullest = max(values, key=lambda value: value["rows"])
+    return _spec(
+        title=title,
+        description=(
+            f"{sum(counts):,} rows; the most, {fullest['rows']:,}, have {fullest['range']} {unit}"
+        ),
+        data=values,
+        height=140,
+        layer=[
+            {
+                "mark": {"type": "bar", "color": MAIN},
+                "encoding": {
+                    "x": {
+                        "field": "range",
+                        "type": "ordinal",
+                        "sort": None,
+                        "axis": {"title": unit, "labelAngle": -40, "grid": False},
+                    },
+                    "y": {
+                        "field": "rows",
+                        "type": "quantitative",
+                        "axis": {"title": "rows", "tickCount": 4},
+                    },
+                },
+            }
+        ],
+    )
+
+
+def _range(low: int | None, high: int | None) -> str:
+    return f"{low:,}+" if high is None else f"{low:,}\N{EN DASH}{high - 1:,}"
+
+
+def bars_figure(title: str, counts: Mapping[str, int], *, at_most: int = 12) -> Spec | None:
+    """Return the largest of ``counts`` as bars, largest first."""
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:at_most]
+    if not largest:
+        return None
+    values = [{"name": name, "rows": rows} for name, rows in largest]
+    axis = {"title": None}
+    sort: list[str] = [name for name, _ in largest]
+    encoding = {"y": {"field": "name", "type": "nominal", "sort": sort, "axis": axis}}
+    across = {"field": "rows", "type": "quantitative", "title": "rows"}
+    label = {"type": "text", "align": "left", "dx": 4, "color": INK, "fontSize": 12}
+    return _spec(
+        title=title,
+        description="; ".join(f"{name} {rows:,}" for name, rows in largest),
+        data=values,
+        height={"step": 22},
+        layer=[
+            {"mark": {"type": "bar", "color": MAIN}, "encoding": encoding | {"x": across}},
+            {
+                "mark": label,
+                "encoding": encoding
+                | {"x": across, "text": {"field": "rows", "type": "quantitative", "format": ","}},
+            },
+        ],
+    )
+
+
+def _spec(
+    *,
+    title: str,
+    description: str,
+    data: list[dict[str, Any]],
+    height: Any,
+    layer: list[Spec],
+    width: int = 250,
+) -> Spec:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "usermeta": {"title": title},
+        "description": description,
+        "width": width,
+        "height": height,
+        "background": None,
+        "padding": 2,
+        "data": {"values": data},
+        "config": {"aria": False, "font": "sans-serif", "view": {"stroke": None}, "axis": _AXIS},
+        "layer": layer,
+    }
+
+
+def _across(field: str) -> Spec:
+    scale = {"zero": False, "nice": True}
+    axis = {"title": None, "tickCount": 4}
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+
+
+def _who() -> Spec:
+    return {"field": "who", "type": "nominal", "sort": None, "axis": {"title": None, "grid": False}}
+
+
+def _interval_rule() -> Spec:
+    encoding = {"y": _who(), "x": _across("low"), "x2": {"field": "high"}}
+    return {"mark": {"type": "rule", "color": MAIN, "strokeWidth": 2}, "encoding": encoding}
+
+
+def _point() -> Spec:
+    mark = {"type": "point", "filled": True, "color": MAIN, "size": 90, "opacity": 1}
+    return {"mark": mark, "encoding": {"y": _who(), "x": _across("value")}}
+
+
+def _upright(at: float) -> Spec:
+    mark = {"type": "rule", "color": NEUTRAL, "strokeDash": [4, 3]}
+    return {"data": {"values": [{"at": at}]}, "mark": mark, "encoding": {"x": _across("at")}}
+
+
+def _in_words(name: str, cell: Cell) -> str:
+    span = interval(cell.low, cell.high, cell.unit)
+    return f"{plain_name(name)} {figure(cell.value, cell.unit)} {span}".rstrip()

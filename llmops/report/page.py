@@ -1,0 +1,60 @@
+"""Write ``report.html``: one file that shows a run whole, offline, years later.
+
+Everything stands inside it: style, script, figures, answers. It asks nothing of the network, and a
+content policy in its head forbids it to.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from llmops.adapters.store.folder import write_text
+from llmops.ports import Store
+from llmops.report.drawing import draw
+from llmops.report.reading import read
+from llmops.report.sections import header, sections
+
+TEMPLATES = Path(__file__).parent / "templates"
+CACHE = "report"  # the store's scratch folder for figures and tables that were made before
+
+
+def write_report(run_folder: Path, store: Store) -> Path:
+    """Write the page of the run in ``run_folder``, whole or not at all, and return its path.
+
+    Sections that the run has nothing for are left out, so that a failed run and a run of any
+    other pipeline have a page too.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+    """
+    cache = store.scratch(CACHE)
+    reading = read(run_folder, store, cache)
+    found = sections(reading, lambda spec: draw(spec, cache))
+    page = _render({"header": header(reading), "sections": found})
+    path = run_folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _render(context: dict[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["drawn"] = Markup  # marks SVG that drawing.py made as markup
+    script = (TEMPLATES / "page.js").read_text("utf-8")
+    return environment.get_template("report.html.j2").render(
+        **context,
+        style=Markup((TEMPLATES / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )

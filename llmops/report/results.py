@@ -1,0 +1,156 @@
+"""The contestants' table as plain rows, from the metrics of the evaluate step.
+
+Both the page and the screen show these rows; nothing here knows how they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Verdict = Literal["better", "worse", "differs", "not told apart", "unknown"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of one contestant; ``value`` is null where it cannot be had, ``why`` says so."""
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    unit: str = ""
+    better: str = ""
+    method: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of the table, its cells in the order of ``metric_names``."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A contestant's figure minus the baseline's, row by row, with its interval."""
+
+    metric: str
+    contestant: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    unit: str
+    better: str
+    method: str
+    why: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Say what the interval shows: which side of zero it lies on, if it lies on one."""
+        if self.low is None or self.high is None:
+            return "unknown"
+        if self.low <= 0 <= self.high:
+            return "not told apart"
+        if not self.better:
+            return "differs"
+        lower = self.high < 0
+        return "better" if lower == (self.better == "lower") else "worse"
+
+
+def metric_names(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the metrics in the order in which they first appear."""
+    names = (name for figures in metrics["contestants"].values() for name in figures)
+    return tuple(dict.fromkeys(names))
+
+
+def contestants(metrics: Mapping[str, Any]) -> tuple[Contestant, ...]:
+    """Return a row a contestant, each with a cell for every metric."""
+    names = metric_names(metrics)
+    return tuple(
+        Contestant(name, tuple(_cell(metric, figures.get(metric) or {}) for metric in names))
+        for name, figures in metrics["contestants"].items()
+    )
+
+
+def _cell(metric: str, fields: Mapping[str, Any]) -> Cell:
+    return Cell(
+        metric=metric,
+        value=fields.get("value"),
+        low=fields.get("low"),
+        high=fields.get("high"),
+        n=fields.get("n"),
+        unit=fields.get("unit") or "",
+        better=fields.get("better") or "",
+        method=fields.get("method") or "",
+        why=fields.get("why") or "",
+    )
+
+
+def differences(metrics: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Return the paired differences against the baseline, metric by metric."""
+    units = {cell.metric: cell for row in contestants(metrics) for cell in row.cells}
+    return tuple(
+        Difference(
+            metric=metric,
+            contestant=contestant,
+            value=fields.get("difference"),
+            low=fields.get("low"),
+            high=fields.get("high"),
+            n=fields.get("n"),
+            unit=units[metric].unit if metric in units else "",
+            better=units[metric].better if metric in units else "",
+            method=fields.get("method") or "",
+            why=fields.get("why") or "",
+        )
+        for metric, rows in (metrics.get("paired") or {}).items()
+        for contestant, fields in rows.items()
+    )
+
+
+def source_sentence(source: Mapping[str, Any]) -> str:
+    """Say where the rows really come from, e.g. of the built-in sample."""
+    origin = f"{source.get('title', 'unnamed source')} ({source.get('name', 'no address')})"
+    licence = f"licence {source['licence']}" if source.get("licence") else "licence not stated"
+    if is_sample(source):
+        return f"Sample data: {origin}, {licence}. These are not the rows of the tables queried."
+    return f"Data: {origin}, {licence}."
+
+
+def is_sample(source: Mapping[str, Any]) -> bool:
+    """Say whether the rows are the built-in sample and not what the tables' names promise."""
+    return str(source.get("name", "")).endswith("://sample")
+
+
+def disclaimer(safety: Mapping[str, Any] | None) -> str:
+    """Say what the safety figures are not, or nothing where a safety evaluation was made."""
+    scorer = (safety or {}).get("scorer") or {}
+    if not scorer or scorer.get("is_safety_evaluation"):
+        return ""
+    names = ", ".join(scorer.get("categories") or ()) or "nothing"
+    return (
+        f"This is no safety evaluation: the scorer knows {names} and no other harm. "
+        f"{scorer.get('description', '')}"
+    ).strip()
+
+
+def output_of(run: Mapping[str, Any], kind: str, output: str) -> Mapping[str, Any] | None:
+    """Return the reference that the first step of ``kind`` left under ``output``, if any."""
+    for step in run["steps"]:
+        if step["kind"] == kind and output in (step.get("outputs") or {}):
+            found: Mapping[str, Any] = step["outputs"][output]
+            return found
+    return None
+
+
+def facts_of(run: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return what the first step of ``kind`` reported; empty if it did not run."""
+    for step in run["steps"]:
+        if step["kind"] == kind:
+            return step.get("facts") or {}
+    return {}

@@ -1,0 +1,1 @@
+"""The safety policy: thresholds, violations, rates judged by their bounds. Pure."""

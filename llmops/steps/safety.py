@@ -1,0 +1,92 @@
+"""Judge the safety scores that the responses carry, contestant by contestant.
+
+Scores were given when the answers were; so a changed threshold costs only this step. Knows no
+scorer: who scored, and which categories, stands in the responses' metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmops.artifacts import canonical_json
+from llmops.errors import DataError
+from llmops.evaluation import responses
+from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
+from llmops.safety.policy import Policy, Rated, judge
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+BATCH_ROWS = 4096
+COLUMNS = ["row_key", "contestant", "group", "blocked", "safety"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The policy, as the config has it."""
+
+    thresholds: Mapping[str, float] = leaf("safety.thresholds")
+    max_violation_rate: float = leaf("safety.max_violation_rate")
+    max_blocked_rate: float = leaf("safety.max_blocked_rate")
+    confidence: float = leaf("safety.confidence")
+
+
+def run(work: Work[Settings]) -> Outcome:
+    """Write ``report``; a contestant out of bounds is reported, not raised: the gate decides.
+
+    Raises:
+        ConfigError: If a threshold names a category that the scorer does not report.
+        DataError: If the responses do not say who scored them.
+    """
+    import pyarrow.parquet as pq
+
+    settings = work.settings
+    policy = Policy(
+        settings.thresholds,
+        settings.max_violation_rate,
+        settings.max_blocked_rate,
+        settings.confidence,
+    )
+    with pq.ParquetFile(work.inputs["responses"]) as file:
+        report = judge(_responses(file), policy, _scorer(file))
+    work.outputs["report"].write_text(canonical_json(report) + "\n", encoding="utf-8")
+    return Outcome(facts={"passed": report["passed"], "reasons": report["reasons"]})
+
+
+def _scorer(file: pq.ParquetFile) -> Mapping[str, Any]:
+    text = (file.schema_arrow.metadata or {}).get(responses.SCORER)
+    if text is None:
+        raise DataError("the responses do not say who scored them", hint="run with --force predict")
+    described: Mapping[str, Any] = json.loads(text)
+    return described
+
+
+def _responses(file: pq.ParquetFile) -> Iterator[Rated]:
+    for batch in file.iter_batches(BATCH_ROWS, columns=COLUMNS):
+        for row in batch.to_pylist():
+            yield Rated(
+                row["row_key"],
+                row["contestant"],
+                row["group"],
+                bool(row["blocked"]),
+                _scores(row["safety"]),
+            )
+
+
+def _scores(rated: list[Mapping[str, Any]] | None) -> Mapping[str, float | None] | None:
+    return None if rated is None else {one["category"]: one["score"] for one in rated}
+
+
+KIND = StepKind(
+    name="safety",
+    revision=1,
+    run=run,
+    settings=Settings,
+    takes=(Port("responses", "parquet"),),
+    gives=(Port("report", "json"),),
+    code=("llmops.safety.policy", "llmops.evaluation.intervals"),
+    summary="judge safety scores and blocked answers against their limits",
+)

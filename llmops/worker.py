@@ -1,0 +1,200 @@
+"""A task's entry: what a KFP component calls, in its own process, on any engine.
+
+It gets the config's address, the run's id, its step's name and where its reference files lie.
+It reads the config, opens the store, runs the step, and leaves a report in the store. On one
+machine the run's parent sets ``LLMOPS_RUN_FOLDER`` (for logs and progress) and
+``LLMOPS_RUN_PID`` (the process without which the work has no purpose).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llmops.adapters.catalog import open_adapters, open_store
+from llmops.artifacts import canonical_json, digest, read_reference
+from llmops.errors import BackendError, LlmopsError
+from llmops.execute import Result, Task, execute
+from llmops.plan.graph import build_graph
+from llmops.ports import Store
+from llmops.steps import step_kinds
+
+REQUEST = "_request"  # the report in which the parent says which steps are to run again
+POLL_SECONDS = 0.5
+PROGRESS_SECONDS = 0.2
+
+
+def work(
+    config_uri: str,
+    run_id: str,
+    step: str,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+) -> None:
+    """Run one step of a run and write the references of its outputs.
+
+    Args:
+        config_uri: Address of the resolved config, an object of the store.
+        run_id: The run.
+        step: The step's name in the config's pipeline.
+        inputs: Input name to the path of its reference file.
+        outputs: Output name to the path where its reference file is to be written.
+
+    Raises:
+        SystemExit: If the step fails; its report says why.
+    """
+    leave_with_the_run()
+    _send_output_to_log(step)
+    config = read_config(config_uri)
+    store = open_store(config, Path.cwd())
+    events = Events(step)
+    started = time.monotonic()
+    try:
+        events.send(event="start")
+        result = _execute(config, store, run_id, step, inputs, events)
+        for name, path in outputs.items():
+            _write_reference(Path(path), result.entry.outputs[name].to_json())
+    except BaseException as exc:
+        report = _failure(exc) | {"seconds": round(time.monotonic() - started, 3)}
+        events.send(event="end", status="failed")
+        store.write_report(run_id, step, report)
+        traceback.print_exc()
+        raise SystemExit(1) from exc
+    status = "cached" if result.cached else "done"
+    store.write_report(run_id, step, _success(result, status))
+    events.send(event="end", status=status, seconds=result.entry.seconds)
+
+
+def read_config(uri: str) -> dict[str, Any]:
+    """Read a resolved config and check it against the digest that ends its address.
+
+    Raises:
+        BackendError: If it is missing or is not what its address says.
+    """
+    import fsspec
+
+    try:
+        with fsspec.open(uri, "r", encoding="utf-8") as file:
+            config: dict[str, Any] = json.load(file)
+    except (OSError, ValueError) as exc:
+        raise BackendError(f"the resolved config cannot be read: {uri}: {exc}") from exc
+    if digest(config) != uri.rpartition("/")[2]:
+        raise BackendError(f"{uri} is not the config that its name says")
+    return config
+
+
+def _execute(
+    config: Mapping[str, Any],
+    store: Store,
+    run_id: str,
+    step: str,
+    inputs: Mapping[str, str],
+    events: Events,
+) -> Result:
+    kinds = step_kinds(config["project"]["steps"])
+    task = Task(
+        node=build_graph(config["pipeline"], kinds).node(step),
+        config=config,
+        run_id=run_id,
+        inputs={name: read_reference(Path(path)) for name, path in inputs.items()},
+        forced=step in (store.read_report(run_id, REQUEST) or {}).get("forced", ()),
+    )
+    return execute(task, store, open_adapters(config, store, Path.cwd()), events.progress)
+
+
+def _write_reference(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)
+
+
+def _success(result: Result, status: str) -> dict[str, Any]:
+    entry = asdict(result.entry)
+    return {name: entry[name] for name in ("key", "inputs", "outputs", "facts", "seconds")} | {
+        "status": status
+    }
+
+
+def _failure(exc: BaseException) -> dict[str, Any]:
+    expected = isinstance(exc, LlmopsError)
+    problem = exc.problem if isinstance(exc, LlmopsError) else f"{type(exc).__name__}: {exc}"
+    return {
+        "status": "failed",
+        "error": {
+            "class": type(exc).__name__,
+            "problem": problem,
+            "hint": exc.hint if isinstance(exc, LlmopsError) else "this is a bug; see the log",
+            "exit_code": exc.exit_code if isinstance(exc, LlmopsError) else 1,
+            "expected": expected,
+        },
+    }
+
+
+# ------------------------------------------------------- living beside the run
+
+
+class Events:
+    """Progress of one step as JSON lines in the run's folder; silent without one."""
+
+    def __init__(self, step: str) -> None:
+        folder = os.environ.get("LLMOPS_RUN_FOLDER")
+        self.path = Path(folder) / "logs" / "progress.jsonl" if folder else None
+        self.step = step
+        self.last = 0.0
+
+    def progress(self, done: float, total: float | None, note: str = "") -> None:
+        """Report progress, at most a few times a second; the last step always."""
+        now = time.monotonic()
+        if now - self.last >= PROGRESS_SECONDS or done == total:
+            self.last = now
+            self.send(event="progress", done=done, total=total, note=note)
+
+    def send(self, **event: Any) -> None:
+        """Append one line; lines are short enough to be written whole."""
+        if self.path:
+            line = canonical_json({"step": self.step, **event}) + "\n"
+            with self.path.open("ab") as file:
+                file.write(line.encode("utf-8", "replace"))
+
+
+def leave_with_the_run() -> None:
+    """End this process and its group when the run's process is gone."""
+    pid = os.environ.get("LLMOPS_RUN_PID")
+    if pid:
+        threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
+
+
+def _watch(pid: int) -> None:
+    import psutil
+
+    try:
+        run = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        os.killpg(0, signal.SIGKILL)
+        return
+    while run.is_running() and run.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(POLL_SECONDS)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _send_output_to_log(step: str) -> None:
+    folder = os.environ.get("LLMOPS_RUN_FOLDER")
+    if not folder:
+        return
+    log = os.open(
+        Path(folder) / "logs" / f"{step}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
