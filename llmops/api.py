@@ -299,10 +299,13 @@ class _Runner:
 
     def _failed_step(self, plan: Plan) -> _FailedStep | None:
         """Return the step that failed, or the first that was due and left no report."""
+        store = self.opened.store
         for step in plan.to_run:
-            report = self.opened.store.read_report(self.run_id, step.name)
-            if report is None:
-                return _FailedStep(step.name, _vanished(step.name, self.folder.path / "logs"))
+            report = store.read_report(self.run_id, step.name)
+            if report is None:  # its worker did not live to write one
+                error = _vanished(step.name, self.folder.path / "logs")
+                report = {"status": "failed", "error": error}
+                store.write_report(self.run_id, step.name, report)
             if report["status"] == "failed":
                 return _FailedStep(step.name, report["error"])
         return None
@@ -378,6 +381,7 @@ class _FailedStep:
         hint = f"{self.error['hint']}\n       log: {log}" if self.error["hint"] else f"log: {log}"
         return StepFailed(
             f"step {self.name}: {self.error['problem']}",
+            step=self.name,
             hint=hint,
             exit_code=self.error["exit_code"],
         )
@@ -394,7 +398,8 @@ def _vanished(step: str, logs: Path) -> dict[str, Any]:
 
 
 def _error(exc: LlmopsError) -> dict[str, Any]:
-    return {"problem": exc.problem, "hint": exc.hint, "exit_code": exc.exit_code}
+    step = exc.step if isinstance(exc, StepFailed) else None
+    return {"step": step, "problem": exc.problem, "hint": exc.hint, "exit_code": exc.exit_code}
 
 
 def _source(config: Mapping[str, Any], statistics: Mapping[str, Any] | None) -> Any:

@@ -81,8 +81,9 @@ class DamagedObject(BackendError):
 class StepFailed(LlmopsError):
     """A step of a pipeline failed; carries the exit code that its cause would have had."""
 
-    def __init__(self, problem: str, *, hint: str = "", exit_code: int = 1) -> None:
+    def __init__(self, problem: str, *, step: str, hint: str = "", exit_code: int = 1) -> None:
         super().__init__(problem, hint=hint)
+        self.step = step
         self.exit_code = exit_code
 
 

@@ -1,4 +1,6 @@
 -- The same rows with what attribution and grouping need: ids, author, licence, address, tags, date.
+-- Licence and address are those of Stack Overflow; on the sample, whose rows are docstrings, they do
+-- not hold, and the plan says so.
 SELECT
   q.id AS question_id,
   CONCAT(q.title, q.body) AS input_text,

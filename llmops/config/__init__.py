@@ -1,1 +1,1 @@
-"""TODO"""
+"""The config floor: YAML and overrides become one checked, plain, resolved config."""

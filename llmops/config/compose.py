@@ -94,7 +94,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Override:
-    """A parsed override. ``key`` is dotted, or a group's name; ``sweep`` if it has several values."""
+    """A parsed override. ``key`` is dotted, or a group's name; ``sweep``: it has several values."""
 
     text: str
     key: str
@@ -111,14 +111,15 @@ def compose(overrides: Sequence[str]) -> Composed:
         ConfigProblems: If a file or override cannot be used, or a value is missing.
     """
     wanted = canonical(overrides)
+    failure: Exception | None = None
     with _one_at_a_time, _Reading() as reading:
         try:
             _check_overrides(wanted)
             config = _resolved(_load(wanted))
         except COMPOSITION_ERRORS as exc:
-            raise _explained(wanted, exc) from exc
-    if reading.problems:
-        raise _explained(wanted)
+            failure = exc
+    if failure or reading.problems:
+        raise _explained(wanted, failure)
     return Composed(config, wanted, reading.documents)
 
 
@@ -131,16 +132,19 @@ def group(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ConfigProblems: If an override cannot be used, or the group itself lacks a value.
     """
     wanted = canonical(overrides)
+    failure: Exception | None = None
+    made = Draft({}, (), {})
     try:
         _check_overrides(wanted)
         made = draft(wanted)
     except COMPOSITION_ERRORS as exc:
-        raise _explained(wanted, exc, within=name) from exc
+        failure = exc
     missing = any(f.path[0] == name and f.kind == "missing" for f in made.failures)
-    if missing or any(document.problems for document in made.documents.values()):
-        raise _explained(wanted, within=name)
+    unusable = any(document.problems for document in made.documents.values())
+    if failure or missing or unusable:
+        raise _explained(wanted, failure, within=name)
     if name not in made.config:
-        raise unknown_name("config group", name, made.config, where="config")
+        raise unknown_name("config group", name, project.groups(), where="config")
     chosen: dict[str, Any] = made.config[name]
     return chosen
 
@@ -162,7 +166,7 @@ def draft(overrides: Sequence[str]) -> Draft:
 
 def layers(composed: Composed | Draft, overrides: Sequence[str]) -> tuple[Layer, ...]:
     """Return the config files of a composition in the order in which they were merged."""
-    with _one_at_a_time, _Reading(composed.documents), _session() as loader:
+    with _one_at_a_time, _Reading(composed.documents), loader_session() as loader:
         ordered = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
         return tuple(
             Layer(document, _package(default.package))
@@ -197,11 +201,15 @@ def refused_override(text: str) -> documents.RefusedInterpolation | None:
     """Say why an override is refused before it reaches Hydra, or return None."""
     if "_target_" in text:
         return documents.RefusedInterpolation(
-            "no _target_: config never names code to run", "it", "choose an adapter by its `kind`"
+            "no _target_: config never names code to run",
+            "_target_",
+            "choose an adapter by its `kind`",
         )
     if text.lstrip("+~").startswith("hydra.searchpath"):
         return documents.RefusedInterpolation(
-            "no hydra.searchpath", "it", "put files into conf/ of the project, or set LLMOPS_CONF"
+            "no search path of its own",
+            "hydra.searchpath",
+            "put files into conf/ of the project, or set LLMOPS_CONF",
         )
     return documents.refused_interpolation(text)
 
@@ -236,15 +244,21 @@ _reading: ContextVar[_Reading | None] = ContextVar("llmops_config_reading", defa
 
 
 @contextmanager
-def _session() -> Iterator[Any]:
+def loader_session() -> Iterator[Any]:
+    """Lend Hydra's config loader, set up for the config folders."""
     register_plugins()
     packaged = str(project.packaged_conf())
-    with hydra.initialize_config_dir(packaged, "llmops", version_base=HYDRA_VERSION_BASE):
-        yield GlobalHydra.instance().config_loader()
+    outer = GlobalHydra.instance().hydra  # set within a sweep that Hydra runs
+    GlobalHydra.instance().hydra = None
+    try:
+        with hydra.initialize_config_dir(packaged, "llmops", version_base=HYDRA_VERSION_BASE):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def _load(overrides: Sequence[str]) -> DictConfig:
-    with _session():
+    with loader_session():
         return hydra.compose("config", overrides=list(overrides))
 
 
@@ -282,18 +296,18 @@ def _leaf(parent: Any, key: Any, path: KeyPath, failures: list[Failure]) -> Any:
                 return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
             return _lenient(value, path, failures)
     except OmegaConfBaseException as exc:
-        raw = str(OmegaConf.to_container(parent, resolve=False)[key])  # type: ignore[call-overload, index]
+        raw = str(OmegaConf.to_container(parent, resolve=False)[key])  # type: ignore[index]
         failures.append(_failure(path, raw, exc))
         return _ABSENT
     return value
 
 
 def _failure(path: KeyPath, raw: str, exc: BaseException) -> Failure:
-    cause: BaseException | None = exc
-    while cause is not None:
+    cause: BaseException | None = exc if "llmops.sql" in raw else None
+    while cause is not None:  # OmegaConf keeps the resolver's own error as the context only
         if isinstance(cause, LlmopsError):
             return Failure(path, "interpolation", raw, cause.problem, cause.hint)
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
     return Failure(path, "interpolation", raw, str(exc).splitlines()[0])
 
 

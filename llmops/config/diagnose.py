@@ -34,6 +34,14 @@ def problems(overrides: Sequence[str], *, within: str | None = None) -> list[Pro
     return _Examination(composition.canonical(overrides), within).run()
 
 
+@dataclass(frozen=True)
+class _Whole:
+    """A draft, and the overrides that it was composed with."""
+
+    draft: Draft
+    overrides: list[str]
+
+
 @dataclass
 class _Examination:
     """One pass over the overrides, the files and the composed values."""
@@ -46,17 +54,23 @@ class _Examination:
 
     def run(self) -> list[Problem]:
         choices, values = self._sorted_overrides()
-        choices = self._known_choices(choices)
-        repaired = [override.text for override in choices]
-        base = self._composed(repaired)
-        if base is None:
-            return self.found
-        good = [override.text for override in values if self._fits(override, base)]
-        good = [text for text in good if self._applies(repaired, text)]
-        whole = self._composed([*repaired, *good])
-        if whole is not None:
-            self._judge(whole, [*repaired, *good])
+        whole = self._whole([choice.text for choice in self._known_choices(choices)], values)
+        if whole is not None and self._files_are_usable(whole.draft.documents.values()):
+            self._judge(whole.draft, whole.overrides)
         return self.found
+
+    def _whole(self, chosen: list[str], values: list[Override]) -> _Whole | None:
+        """Compose with as many of the overrides as can be used, and tell of the others."""
+        whole = _together([*chosen, *(value.text for value in values)])
+        if whole is not None:
+            return whole
+        base = self._composed(chosen)
+        if base is None:
+            return None
+        fitting = [value.text for value in values if self._fits(value, base.draft)]
+        return _together([*base.overrides, *fitting]) or _together(
+            [*base.overrides, *(text for text in fitting if self._applies(base.overrides, text))]
+        )
 
     # ------------------------------------------------------------- overrides
 
@@ -170,7 +184,8 @@ class _Examination:
         try:
             composition.draft([*choices, text])
         except CompositionFailed as failed:
-            hint = f"to replace what stands there: '++{text.lstrip('+')}'"
+            replaced = f"to replace what stands there: '++{text.lstrip('+')}'"
+            hint = "" if text.startswith("~") else replaced
             key = text.split("=", 1)[0].lstrip("+~")
             got = failed.problem.splitlines()[0]
             self._tell(Problem(command_line(text), key, "a value that fits there", got, hint))
@@ -179,20 +194,16 @@ class _Examination:
 
     # ----------------------------------------------------------------- files
 
-    def _composed(self, texts: list[str]) -> Draft | None:
+    def _composed(self, texts: list[str]) -> _Whole | None:
         """Compose; where a file chooses what does not exist, tell of it and choose another."""
-        repairs: list[str] = []
         for _ in range(1 + len(project.groups())):
             try:
-                draft = composition.draft([*texts, *repairs])
+                return _Whole(composition.draft(texts), texts)
             except CompositionFailed as exc:
                 repair = self._repair(exc, texts)
                 if repair is None:
                     return None
-                repairs.append(repair)
-                continue
-            texts += repairs
-            return draft if self._files_are_usable(draft.documents.values()) else None
+                texts = [*texts, repair]
         return None
 
     def _repair(self, failed: CompositionFailed, texts: list[str]) -> str | None:
@@ -241,9 +252,7 @@ class _Examination:
     def _no_experiment(self) -> None:
         known = project.names(_EXPERIMENT)
         hint = f"one of {', '.join(known)}; your own is a file conf/experiment/NAME.yaml"
-        self._tell(
-            Problem("command line", _EXPERIMENT, "+experiment=NAME", "no experiment", hint)
-        )
+        self._tell(Problem("command line", _EXPERIMENT, "+experiment=NAME", "no experiment", hint))
 
     def _of_group(self, config: Mapping[str, Any], name: str) -> Iterator[Mistake]:
         for mistake in schemas.mistakes(config, name=name):
@@ -277,7 +286,7 @@ class _Examination:
         return next((guess for guess in guesses if guess), "")
 
     def _tell_all(self, mistakes: Iterable[Mistake]) -> None:
-        """Tell of mistakes, but not of one that only repeats, by reference, another that is told of."""
+        """Tell of mistakes, but not of one that only repeats another by reference."""
         new = [mistake for mistake in mistakes if not self._is_wrong(mistake.path)]
         wrong = [*self.wrong, *(mistake.path for mistake in new)]
         for mistake in new:
@@ -295,6 +304,13 @@ class _Examination:
     def _tell(self, problem: Problem) -> None:
         if problem not in self.found:
             self.found.append(problem)
+
+
+def _together(texts: list[str]) -> _Whole | None:
+    try:
+        return _Whole(composition.draft(texts), texts)
+    except CompositionFailed:
+        return None
 
 
 def _refers_to(written: str, paths: Iterable[KeyPath]) -> bool:

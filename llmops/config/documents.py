@@ -7,7 +7,7 @@ Hydra's composition, and nothing of what the keys mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Mark:
 class Document:
     """A config file: its plain value, the marks of its keys, and what is wrong with it.
 
-    ``value`` lacks the keys that ``problems`` tell of; ``usable`` is False if nothing could be read.
+    ``value`` lacks the keys that ``problems`` tell of; ``usable``: anything could be read.
     """
 
     path: Path
@@ -126,7 +126,7 @@ class _Refused(Exception):
 
 
 class _Builder:
-    """Builds plain values from parser events, so that depth and aliases are met before memory is."""
+    """Builds plain values from parser events: depth and aliases are met before they cost memory."""
 
     def __init__(self, text: str, label: str) -> None:
         self.loader = _Loader(text)
@@ -156,7 +156,7 @@ class _Builder:
             raise _Refused(
                 event.start_mark,
                 "no YAML anchors or aliases (&name, *name)",
-                f"'{event.anchor}'",
+                f"{'*' if isinstance(event, yaml.AliasEvent) else '&'}{event.anchor}",
                 "write the value out, or refer to a key: ${group.key}",
             )
         return event
@@ -205,7 +205,9 @@ class _Builder:
             return None
         if event.value == "_target_":
             hint = "choose an adapter by its `kind`"
-            self._problem(event, full, "no _target_: config never names code to run", "it", hint)
+            self._problem(
+                event, full, "no _target_: config never names code to run", "_target_", hint
+            )
             return None
         if event.value in seen:
             first = self.marks[full]
@@ -263,9 +265,7 @@ class _Builder:
             mark = self.marks[path]
             self.marks[path] = Mark(mark.key_line, mark.key_column, mark.line, mark.column, True)
 
-    def _problem(
-        self, event: Any, path: KeyPath, expected: str, got: str, hint: str = ""
-    ) -> None:
+    def _problem(self, event: Any, path: KeyPath, expected: str, got: str, hint: str = "") -> None:
         where = _at(self.label, event.start_mark)
         self.problems.append(Problem(where, dotted(path), expected, got, hint))
 
@@ -302,7 +302,7 @@ class _Header:
 
 
 def _header(text: str, label: str) -> _Header:
-    """Read ``# @package NAME``; Hydra ignores it, silently, unless it stands before any other line."""
+    """Read ``# @package NAME``; Hydra ignores it, silently, after any other line."""
     package: str | None = None
     open_header = True
     for number, line in enumerate(text.splitlines(), start=1):
@@ -314,7 +314,8 @@ def _header(text: str, label: str) -> _Header:
         words = stripped.lstrip("#").split()
         if words[:1] == ["@package"]:
             if not open_header or len(words) != 2:
-                return _Header(package, (_late_header(label, number, stripped),))
+                meant = words[1] if len(words) > 1 else package  # so that the rest can be judged
+                return _Header(meant, (_late_header(label, number, stripped),))
             package = words[1]
         elif not words or not words[0].startswith("@"):
             open_header = False
@@ -361,6 +362,3 @@ _WORDS: Mapping[str, str] = {
 
 def _reads_as(tag: str) -> str:
     return _WORDS.get(tag.removeprefix(_TAG), _short(tag))
-
-
-Reader = Callable[[Path, str], Document]

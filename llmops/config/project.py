@@ -83,11 +83,7 @@ def groups() -> tuple[str, ...]:
     """Return the names of the config groups: the folders with YAML files in them, sorted."""
     return tuple(
         sorted(
-            {
-                file.parent.name
-                for folder in conf_folders()
-                for file in folder.path.glob("*/*.yaml")
-            }
+            {file.parent.name for folder in conf_folders() for file in folder.path.glob("*/*.yaml")}
         )
     )
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from llmops.config import compose as composition
+from llmops.config import project
 from llmops.config.compose import Composed, Draft, Layer, Override
 from llmops.config.problems import KeyPath, command_line, dotted
 
@@ -29,7 +30,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Setting:
-    """One place that sets a key, as messages name it (of the key, of its value) and as origins do."""
+    """One place that sets a key: how messages name key and value, and how origins name it."""
 
     of_key: str
     of_value: str
@@ -49,15 +50,16 @@ class Table:
         if setting.leaf or isinstance(setting.written, list):
             for below in [known for known in self.settings if _is_below(known, path)]:
                 del self.settings[below]
-        self.settings.setdefault(path, []).append(setting)
+        self.settings[path] = [*self.settings.pop(path, []), setting]  # the latest stands last
 
     def place(self, path: KeyPath, *, of_key: bool = False) -> str:
-        """Return the place that decides ``path``, or the nearest one above it."""
+        """Return the place that decides ``path``, or the nearest one above it, else below it."""
         for length in range(len(path), 0, -1):
             found = self.settings.get(path[:length])
             if found:
                 return found[-1].of_key if of_key and length == len(path) else found[-1].of_value
-        return "config"
+        below = [known for known in self.settings if _is_below(known, path)]
+        return self.settings[below[-1]][-1].of_value if below else "config"
 
     def origin(self, path: KeyPath) -> Origin:
         """Return the origin of a leaf; one below an interpolated subtree has that subtree's."""
@@ -89,7 +91,7 @@ def build(composed: Composed | Draft, overrides: Sequence[str]) -> Table:
     table = Table()
     for layer in composition.layers(composed, overrides):
         _add_layer(table, layer)
-    groups = set(composition.project.groups())
+    groups = set(project.groups())
     for text in overrides:
         override = composition.parse_override(text)
         if override.key.split("@")[0] not in groups and not override.key.startswith("hydra"):

@@ -51,7 +51,9 @@ def split_adds_up(config: Config) -> Iterator[Mistake]:
     total = math.fsum(split[side] for side in ("train", "validation", "test"))
     if not math.isclose(total, 1.0, abs_tol=1e-9):
         parts = " + ".join(f"{split[side]:g}" for side in ("train", "validation", "test"))
-        yield Mistake(("split",), "train, validation and test to add up to 1", f"{parts} = {total:g}")
+        yield Mistake(
+            ("split",), "train, validation and test to add up to 1", f"{parts} = {total:g}"
+        )
 
 
 def tuning_has_an_end(config: Config) -> Iterator[Mistake]:
@@ -59,7 +61,10 @@ def tuning_has_an_end(config: Config) -> Iterator[Mistake]:
     tuning = config["tuning"]
     if tuning["max_steps"] is None and tuning["epochs"] is None:
         yield Mistake(
-            ("tuning",), "max_steps or epochs", "null for both", "e.g. tuning.max_steps=40"
+            ("tuning", "max_steps"),
+            "max_steps or epochs",
+            "null for both",
+            "e.g. tuning.max_steps=40",
         )
 
 
@@ -117,9 +122,20 @@ def gate_judges_a_contestant(config: Config) -> Iterator[Mistake]:
     gate = config["gate"]
     yield from _contestant(config, ("gate", "contestant"), gate["contestant"])
     for number, rule in enumerate(gate["rules"]):
-        if "better_than" in rule:
+        if rule.get("better_than") is not None:
             path = ("gate", "rules", str(number), "better_than")
             yield from _contestant(config, path, rule["better_than"])
+
+
+def gate_rules_have_one_limit(config: Config) -> Iterator[Mistake]:
+    """A rule of the gate compares with one thing."""
+    limits = ("better_than", "at_most", "at_least")
+    for number, rule in enumerate(config["gate"]["rules"]):
+        given = [limit for limit in limits if rule.get(limit) is not None]
+        if len(given) != 1:
+            path = ("gate", "rules", str(number))
+            got = " and ".join(given) or "none of them"
+            yield Mistake(path, f"exactly one of {', '.join(limits)}", got)
 
 
 def gate_metrics_are_measured(config: Config) -> Iterator[Mistake]:
@@ -177,6 +193,7 @@ RULES = (
     Rule(("safety.scorer", "safety.thresholds"), thresholds_are_judged),
     Rule(("evaluation.baseline", "predict.contestants"), baseline_takes_part),
     Rule(("gate.contestant", "gate.rules", "predict.contestants"), gate_judges_a_contestant),
+    Rule(("gate.rules",), gate_rules_have_one_limit),
     Rule(("gate.rules", "evaluation.metrics"), gate_metrics_are_measured),
     Rule(("pipeline.steps",), steps_take_from_steps),
     Rule(("pipeline.steps",), steps_form_no_cycle),

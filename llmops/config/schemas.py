@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llmops.config.problems import KeyPath
 from llmops.errors import nearest
@@ -57,15 +57,20 @@ def names() -> tuple[str, ...]:
 
 def mistakes(config: Mapping[str, Any], *, name: str = "root") -> list[Mistake]:
     """Return everything that the schema has against a resolved config, in config order."""
-    found = [
-        mistake for error in _validator(name).iter_errors(config) for mistake in _told(error)
-    ]
+    found = [mistake for error in _validator(name).iter_errors(config) for mistake in _told(error)]
     return sorted(found, key=lambda mistake: _position(config, mistake.path))
 
 
 def known_keys(path: KeyPath, config: Any, *, name: str = "root") -> tuple[str, ...]:
     """Return the keys that the schema allows at ``path``, where ``config`` decides the kinds."""
     return tuple(sorted(_properties(schema(name), name, path, config)))
+
+
+def described(path: KeyPath, config: Any, *, name: str = "root") -> str:
+    """Return what the schema says of a key, or an empty text."""
+    above, key = path[:-1], path[-1]
+    found = _properties(schema(name), name, above, config).get(key, {})
+    return str(found.get("description", ""))
 
 
 def takes_any_key(path: KeyPath) -> bool:
@@ -90,21 +95,26 @@ def _validator(name: str) -> Draft202012Validator:
 
 def _told(error: ValidationError) -> Iterator[Mistake]:
     path = tuple(str(part) for part in error.absolute_path)
-    about = error.schema.get("description", "") if isinstance(error.schema, Mapping) else ""
-    match error.validator:
-        case "additionalProperties" | "unevaluatedProperties":
-            known = error.schema.get("properties", {})
-            for key in [key for key in error.instance if key not in known]:
-                yield unknown_key((*path, str(key)), known)
-        case "required":
-            for key in [key for key in error.validator_value if key not in error.instance]:
-                yield Mistake((*path, key), "this key", "nothing", _about(error.schema, key))
-        case _ if "propertyNames" in error.absolute_schema_path:
-            yield Mistake((*path, str(error.instance)), about, shown(error.instance), of_key=True)
-        case "uniqueItems":
-            yield Mistake(path, "each item once", shown(error.instance), about)
-        case _:
-            yield Mistake(path, _expected(error.schema), shown(error.instance), _hint(error))
+    rules = cast(Any, error.schema)
+    wanted = cast(Any, error.validator_value)
+    instance = cast(Any, error.instance)
+    about = str(rules.get("description", ""))
+    if error.validator == "additionalProperties":
+        known = rules.get("properties", {})
+        yield from (unknown_key((*path, str(key)), known) for key in instance if key not in known)
+    elif error.validator == "required":
+        for key in [key for key in wanted if key not in instance]:
+            yield Mistake((*path, key), "this key", "nothing", _about(rules, key))
+    elif "propertyNames" in error.absolute_schema_path:
+        name = str(instance)
+        yield Mistake((*path, name), about, shown(name), of_key=True)
+    elif error.validator == "uniqueItems":
+        yield Mistake(path, "each item once", shown(instance), about)
+    elif error.validator == "enum":
+        guess = nearest(str(instance), [str(value) for value in wanted])
+        yield Mistake(path, _expected(rules), shown(instance), guess)
+    else:
+        yield Mistake(path, _expected(rules), shown(instance), about)
 
 
 def unknown_key(path: KeyPath, known: Mapping[str, Any] | tuple[str, ...]) -> Mistake:
@@ -144,7 +154,7 @@ def _expected(rules: Mapping[str, Any]) -> str:
     wanted = " or ".join(_TYPES[name] for name in ([types] if isinstance(types, str) else types))
     if "pattern" in rules:
         wanted += f" like {rules['pattern']}"
-    if rules.get("minItems") or rules.get("minLength") or rules.get("minProperties"):
+    elif rules.get("minItems") or rules.get("minLength") or rules.get("minProperties"):
         wanted += ", not empty"
     return ", ".join(part for part in (wanted, *_bounds(rules)) if part)
 
@@ -161,13 +171,6 @@ def _bounds(rules: Mapping[str, Any]) -> Iterator[str]:
             yield f"{word} {rules[bound]}"
 
 
-def _hint(error: ValidationError) -> str:
-    if error.validator == "enum":
-        return nearest(str(error.instance), [str(value) for value in error.validator_value])
-    described = error.schema.get("description", "")
-    return str(described)
-
-
 def _about(rules: Mapping[str, Any], key: str) -> str:
     return str(rules.get("properties", {}).get(key, {}).get("description", ""))
 
@@ -176,8 +179,7 @@ def _position(config: Any, path: KeyPath) -> tuple[int, ...]:
     """Return where a path stands in the config, so that problems come in reading order."""
     position: list[int] = []
     for part in path:
-        keys = [str(key) for key in (config if isinstance(config, Mapping) else range(len(config)))] \
-            if isinstance(config, Mapping | list) else []
+        keys = _keys(config)
         if part not in keys:
             return (*position, len(keys))
         position.append(keys.index(part))
@@ -185,20 +187,24 @@ def _position(config: Any, path: KeyPath) -> tuple[int, ...]:
     return tuple(position)
 
 
-def _properties(rules: Mapping[str, Any], name: str, path: KeyPath, config: Any) -> set[str]:
+def _keys(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [str(key) for key in value]
+    return [str(number) for number in range(len(value))] if isinstance(value, list) else []
+
+
+def _properties(
+    rules: Mapping[str, Any], name: str, path: KeyPath, config: Any
+) -> dict[str, Mapping[str, Any]]:
     """Collect the properties at ``path``, following references and the branch of the kind."""
     rules, name = _followed(rules, name)
-    branches = [
-        branch["then"]
-        for branch in rules.get("allOf", [])
-        if _applies(branch.get("if", {}), config)
-    ]
-    found: set[str] = set()
-    for branch in branches:
-        found |= _properties(branch, name, path, config)
+    found: dict[str, Mapping[str, Any]] = {}
+    for branch in rules.get("allOf", []):
+        if _applies(branch.get("if", {}), config):
+            found |= _properties(branch["then"], name, path, config)
     properties = rules.get("properties", {})
     if not path:
-        return found | set(properties)
+        return found | {key: _followed(below, name)[0] for key, below in properties.items()}
     below = properties.get(path[0]) or rules.get("additionalProperties") or rules.get("items")
     if isinstance(below, Mapping):
         found |= _properties(below, name, path[1:], _child(config, path[0]))

@@ -27,3 +27,29 @@ def validate(overrides: Sequence[str]) -> Composed:
         found = diagnose.problems(composed.overrides)
         raise ConfigProblems([str(problem) for problem in found])
     return composed
+
+
+def validate_members(overrides: Sequence[str], *, sweep: bool) -> list[Composed]:
+    """Return the composed members of a sweep, or the one experiment if it is none.
+
+    Raises:
+        ConfigProblems: With the problems of all members, each with how many members have it.
+    """
+    if not sweep:
+        return [validate(overrides)]
+    from llmops.config.sweep import members
+
+    composed: list[Composed] = []
+    found: dict[str, int] = {}
+    wanted = members(overrides)
+    for member in wanted:
+        try:
+            composed.append(validate(member))
+        except ConfigProblems as exc:
+            for problem in exc.problems:
+                found[problem] = found.get(problem, 0) + 1
+    if found:
+        raise ConfigProblems(
+            [f"{text}\n    in {count} of {len(wanted)} members" for text, count in found.items()]
+        )
+    return composed

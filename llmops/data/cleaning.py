@@ -72,9 +72,7 @@ class _Quarantine:
         ]
         self.counts.update(record["rule"] for record in records)
         if records and not self.example:
-            self.example = "row {position}, column {column}, {rule}: '{excerpt}'".format(
-                **records[0]
-            )
+            self.example = _in_words(records[0])
         self.writer.write(pa.Table.from_pylist(records, schema=QUARANTINED_SCHEMA))
 
     def _record(self, batch: Mapped, breach: Breach, row: int, start: int) -> dict[str, Any]:
@@ -166,6 +164,11 @@ def _check_min_rows(cleaned: Cleaned, rules: Rules) -> None:
         f"{counts.quarantined} were quarantined ({broken})",
         hint="let dataset.query give more rows, or lower dataset.rules.min_rows",
     )
+
+
+def _in_words(record: Mapping[str, Any]) -> str:
+    cell = "null" if record["excerpt"] is None else f"'{record['excerpt']}'"
+    return f"row {record['position']}, column {record['column']}, {record['rule']}: {cell}"
 
 
 def _by_rule(counts: Counter[str]) -> str:

@@ -58,6 +58,8 @@ def map_batch(batch: pa.RecordBatch, columns: Columns) -> Mapped:
 
 
 def _as_string(array: pa.Array, name: str, columns: Columns) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
     if _is_text(array.type):
         return array.cast(pa.binary()).view(pa.string())
     if name not in (QUESTION, ANSWER) and not pa.types.is_nested(array.type):

@@ -18,9 +18,13 @@ BATCH_BYTES = 32 << 20  # a batch aims at this many bytes of text, whatever the 
 
 
 def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of ``path`` in order, in batches of about ``BATCH_BYTES``."""
+    """Yield the rows of ``path`` in order, in batches of about ``BATCH_BYTES``.
+
+    The columns come in the order of ``columns``, or all in the file's.
+    """
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(_batch_rows(file.metadata), columns=columns)
+        for batch in file.iter_batches(_batch_rows(file.metadata), columns=columns):
+            yield batch if columns is None else batch.select(columns)
 
 
 def count_rows(path: Path) -> int:
@@ -35,12 +39,14 @@ def count_bytes(path: Path) -> int:
 
 
 def _bytes(metadata: pq.FileMetaData) -> int:
-    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return sum(int(group.total_byte_size) for group in groups)
 
 
 def _batch_rows(metadata: pq.FileMetaData) -> int:
     per_row = max(1, _bytes(metadata) // max(1, metadata.num_rows))
-    return max(1, min(ROW_GROUP_ROWS, BATCH_BYTES // per_row))
+    rows: int = max(1, min(ROW_GROUP_ROWS, BATCH_BYTES // per_row))
+    return rows
 
 
 class RowWriter:

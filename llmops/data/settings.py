@@ -1,5 +1,7 @@
 """What the config says of data, as dataclasses, and the checks that need no rows.
 
+Ranges of single keys are the schema's; what two keys must agree on is checked here.
+
 Knows no file, no row and no heavy library: it is imported at start-up.
 """
 
@@ -111,25 +113,6 @@ def check_rules(rules: Rules) -> None:
                 f"dataset.rules.{low} {getattr(rules, low)} is above {high} {getattr(rules, high)}",
                 hint=f"no row could pass; raise dataset.rules.{high}",
             )
-    if rules.min_rows < 1:
-        raise ConfigError(f"dataset.rules.min_rows {rules.min_rows} is below 1")
-    if not 0 <= rules.max_bad_fraction <= 1:
-        raise ConfigError(
-            f"dataset.rules.max_bad_fraction {rules.max_bad_fraction} is not in [0, 1]"
-        )
-
-
-def check_near_duplicates(near: NearDuplicates) -> None:
-    """Check the ranges of ``near``.
-
-    Raises:
-        ConfigError: Naming the key.
-    """
-    if not 0 < near.threshold <= 1:
-        raise ConfigError(f"dataset.near_duplicates.threshold {near.threshold} is not in (0, 1]")
-    for name in ("shingle_words", "permutations"):
-        if getattr(near, name) < 1:
-            raise ConfigError(f"dataset.near_duplicates.{name} must be at least 1")
 
 
 def check_split(split: SplitSettings) -> None:

@@ -56,10 +56,11 @@ def _windows(hashed: U64, owner: npt.NDArray[np.int64], texts: int, words: int) 
     values = np.zeros(size, np.uint64)
     is_whole = np.ones(size, bool)  # the window ends inside its text
     for shift in range(words):
+        end = max(0, size - shift)
         inside = np.zeros(size, bool)
-        inside[: max(0, size - shift)] = owner[shift:] == owner[: max(0, size - shift)]
+        inside[:end] = owner[shift:] == owner[:end]
         factor = np.uint64(pow(_MULTIPLIER, shift + 1, 2**64))
-        values[inside] += hashed[shift:][inside[: size - shift]] * factor
+        values[inside] += hashed[shift:][inside[:end]] * factor
         is_whole = inside
     is_first = np.ones(size, bool)
     is_first[1:] = owner[1:] != owner[:-1]

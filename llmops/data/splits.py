@@ -6,7 +6,7 @@ Knows no text and no file. A side's number is its place in ``columns.SIDES``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -59,10 +59,11 @@ def _by_group(groups: Groups, names: Sequence[str], split: SplitSettings) -> Sid
     """Fill test, then validation, with whole groups in the order of a seeded hash of their names.
 
     A group that does not fit into what is left of a side is passed on, at last to train, so the
-    held-out sides never exceed their fractions and the largest groups are in train.
+    held-out sides never exceed their fractions and the largest groups are in train. New rows move
+    few old ones: only those at the end of a side.
     """
     sizes, size = groups.sizes, len(groups.first)
-    room = {TEST: round(size * split.test), VALIDATION: round(size * split.validation)}
+    room = _room(sizes, split)
     side_of = np.full(size, TRAIN, np.int8)
     for first in sorted(sizes, key=lambda row: _draw(split.seed, names[row])):
         for side in room:
@@ -71,6 +72,18 @@ def _by_group(groups: Groups, names: Sequence[str], split: SplitSettings) -> Sid
                 side_of[first] = side
                 break
     return side_of[groups.first]
+
+
+def _room(sizes: Mapping[int, int], split: SplitSettings) -> dict[int, int]:
+    """Return how many rows the held-out sides may take, in the order in which they are filled.
+
+    Where large groups leave too few rows for both, both get less, in proportion.
+    """
+    size = sum(sizes.values())
+    asked = {TEST: round(size * split.test), VALIDATION: round(size * split.validation)}
+    small = sum(rows for rows in sizes.values() if rows <= max(asked.values()))
+    share = min(1.0, small / max(1, sum(asked.values())))
+    return {side: int(rows * share) for side, rows in asked.items()}
 
 
 def _draw(seed: int, name: str) -> bytes:

@@ -6,10 +6,12 @@ ordered by contestant (config order), then by row key. Knows no model and no met
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.files import publish
 from llmops.ports import Response, TokenScore
 
 if TYPE_CHECKING:
@@ -75,6 +77,54 @@ def fields(
         "nll_tokens": likelihood.tokens if likelihood else None,
         "error": None if response.error is None else printable(response.error),
     }
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a responses file holds: rows, failed requests among them, blocked answers."""
+
+    rows: int
+    failed: int
+    blocked: int
+
+
+def publish_part(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write some rows under their name by rename: under that name they are always whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    temporary = path.with_suffix(".tmp")
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema()), temporary)
+    publish(temporary, path)
+
+
+def is_part(path: Path, contestant: str, keys: Sequence[str]) -> bool:
+    """Say whether ``path`` holds exactly this contestant's answers to these rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.read_table(path, columns=["row_key", "contestant"]).to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return bool(found == [{"row_key": key, "contestant": contestant} for key in keys])
+
+
+def join(parts: Sequence[Path], target: Path, metadata: Mapping[bytes, bytes]) -> Written:
+    """Write the parts one after the other as one responses file, one part in memory at a time."""
+    import pyarrow.parquet as pq
+
+    from llmops.data.parquet import RowWriter
+
+    wanted = schema(metadata)
+    failed = blocked = 0
+    with RowWriter(target, wanted) as writer:
+        for path in parts:
+            table = pq.read_table(path).cast(wanted)
+            failed += table.num_rows - table["error"].null_count
+            blocked += sum(table["blocked"].to_pylist())
+            writer.write(table)
+    return Written(writer.rows, failed, blocked)
 
 
 def printable(text: str) -> str:

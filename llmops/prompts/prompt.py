@@ -12,7 +12,7 @@ from typing import Any
 from llmops.artifacts import digest
 from llmops.errors import ConfigError
 from llmops.ports import Chat, Message
-from llmops.prompts.template import compiled
+from llmops.prompts.template import render
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Prompt:
         Raises:
             ConfigError: If the template is wrong.
         """
-        return compiled(self.template).render(question=question, instruction=self.instruction)
+        return render(self.template, question=question, instruction=self.instruction)
 
     def chat(self, question: str, examples: Iterable[Example] = ()) -> Chat:
         """Return system text, the prompt's own examples, then ``examples``, then the question.
@@ -51,6 +51,21 @@ class Prompt:
             turns.append(Message("user", self.render(example.question)))
             turns.append(Message("assistant", example.answer))
         return (*turns, Message("user", self.render(question)))
+
+    def check(self) -> None:
+        """Try the prompt.
+
+        Raises:
+            ConfigError: If the template is wrong, or a text cannot be written as UTF-8.
+        """
+        for message in self.chat("How do I read a file?"):
+            try:
+                message.text.encode()
+            except UnicodeEncodeError as exc:
+                raise ConfigError(
+                    f"prompt: the {message.role} text holds half a character ({exc.reason})",
+                    hint="write the character itself instead of escaping its halves",
+                ) from exc
 
     def digest(self) -> str:
         """Return the sha256 over all that a model can see of the prompt; its name is not part."""
@@ -77,5 +92,5 @@ def check_prompt(config: Mapping[str, Any]) -> Prompt | None:
             f"prompt: {'; '.join(cattrs.transform_error(exc, path='prompt'))}",
             hint="a prompt has name, instruction, template, system and examples",
         ) from exc
-    prompt.chat("How do I read a file?")
+    prompt.check()
     return prompt

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VARIABLES = ("question", "instruction")
 FILTERS = ("trim", "lower", "upper", "capitalize", "title", "truncate")
 WHERE = "prompt.template"
+_ALLOWED = f"allowed: text, {', '.join(VARIABLES)}, if, ~ and the filters {', '.join(FILTERS)}"
 _ALLOWED_NODES = frozenset(
     {
         *("Template", "TemplateData", "Output", "Name", "Const", "Filter", "Keyword", "Concat"),
@@ -26,14 +27,25 @@ _ALLOWED_NODES = frozenset(
 )
 
 
-@lru_cache(maxsize=64)
-def compiled(template: str) -> Template:
-    """Return the checked template; its ``render`` takes the variables of ``VARIABLES``.
+def render(template: str, *, question: str, instruction: str) -> str:
+    """Return the text of ``template``; what stands in the two variables is not interpreted.
 
     Raises:
-        ConfigError: If it does not parse, uses an unknown variable or a refused construct, or
-            does not use ``question``.
+        ConfigError: If the template does not parse, uses an unknown variable or a refused
+            construct, does not use ``question``, or fails on these values.
     """
+    from jinja2 import TemplateError
+
+    program = _compiled(template)
+    try:
+        return program.render(question=question, instruction=instruction)
+    except (TemplateError, TypeError, ValueError, AssertionError) as exc:
+        reason = str(exc) or type(exc).__name__
+        raise ConfigError(f"{WHERE} fails: {reason}", hint=_ALLOWED) from exc
+
+
+@lru_cache(maxsize=64)
+def _compiled(template: str) -> Template:
     from jinja2 import TemplateSyntaxError, meta
 
     environment = _environment()
@@ -43,9 +55,9 @@ def compiled(template: str) -> Template:
         names = meta.find_undeclared_variables(tree)
         program = environment.from_string(template)
     except TemplateSyntaxError as exc:
-        raise ConfigError(
-            f"{WHERE}, line {exc.lineno}: {exc.message}", hint=f"variables: {', '.join(VARIABLES)}"
-        ) from exc
+        raise ConfigError(f"{WHERE}, line {exc.lineno}: {exc.message}", hint=_ALLOWED) from exc
+    except (RecursionError, MemoryError) as exc:  # Python's own limits on nesting
+        raise ConfigError(f"{WHERE} is nested too deeply", hint=_ALLOWED) from exc
     _check_names(tree, names)
     return program
 
@@ -55,9 +67,11 @@ def _environment() -> Environment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     # Not for HTML: escaping would change the text that the model sees.
-    return ImmutableSandboxedEnvironment(
+    environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
     )
+    environment.globals.clear()  # range, cycler, lipsum and the like
+    return environment
 
 
 def _check_constructs(tree: nodes.Template) -> None:
@@ -73,8 +87,7 @@ def _check_constructs(tree: nodes.Template) -> None:
 
 def _refused(construct: str, line: int) -> ConfigError:
     return ConfigError(
-        f"{WHERE}, line {line}: {construct} is not allowed in a prompt",
-        hint=f"allowed: text, {', '.join(VARIABLES)}, if, ~ and the filters {', '.join(FILTERS)}",
+        f"{WHERE}, line {line}: {construct} is not allowed in a prompt", hint=_ALLOWED
     )
 
 

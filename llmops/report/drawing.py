@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llmops.adapters.store.folder import write_text
 from llmops.artifacts import digest
+from llmops.files import write_text
 
 REVISION = 1  # raise it when the same specification is drawn differently
 

@@ -8,11 +8,12 @@ in words what it shows; ``drawing.py`` makes them the drawing's accessible name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from llmops.report.results import Cell, Contestant, Difference
-from llmops.report.words import figure, interval, metric_title, plain_name, signed
+from llmops.report.words import SHARE, figure, interval, metric_title, plain_name, signed
 
 Spec = dict[str, Any]
 
@@ -29,7 +30,7 @@ _AXIS = {
     "gridColor": GRID,
     "domainColor": NEUTRAL,
     "tickColor": NEUTRAL,
-    "labelFontSize": 12,
+    "labelFontSize": 11.5,
     "titleFontSize": 12,
     "titleFontWeight": "normal",
     "labelLimit": 170,
@@ -46,10 +47,11 @@ def interval_figure(metric: str, rows: Sequence[Contestant], baseline: str) -> S
         {"who": plain_name(name), "value": cell.value, "low": cell.low, "high": cell.high}
         for name, cell in known
     ]
-    layers = [_interval_rule(), _point()]
+    across = _Across(known[0][1].unit)
+    layers = [across.rule(), across.point()]
     reference = next((cell.value for name, cell in known if name == baseline), None)
     if reference is not None:
-        layers.insert(0, _upright(reference))
+        layers.insert(0, across.upright(reference))
     return _spec(
         title=f"{metric_title(metric)} per contestant",
         description="; ".join(_in_words(name, cell) for name, cell in known),
@@ -60,10 +62,11 @@ def interval_figure(metric: str, rows: Sequence[Contestant], baseline: str) -> S
 
 
 def difference_figure(metric: str, rows: Sequence[Difference], baseline: str) -> Spec | None:
-    """Return each contestant's paired difference against the baseline, around zero."""
+    """Return each contestant's paired difference against the baseline, or null if all are zero."""
     known = [row for row in rows if row.metric == metric and row.value is not None]
-    if not known:
+    if not any(row.value or row.low or row.high for row in known):
         return None
+    across = _Across(known[0].unit)
     values = [
         {"who": plain_name(row.contestant), "value": row.value, "low": row.low, "high": row.high}
         for row in known
@@ -78,7 +81,7 @@ def difference_figure(metric: str, rows: Sequence[Difference], baseline: str) ->
         description="; ".join(words),
         data=values,
         height={"step": 30},
-        layer=[_upright(0), _interval_rule(), _point()],
+        layer=[across.upright(0), across.rule(), across.point()],
     )
 
 
@@ -102,7 +105,11 @@ def curve_figure(points: Sequence[Mapping[str, Any]]) -> Spec | None:
         "legend": {"title": None, "orient": "top", "labelColor": INK, "labelFontSize": 12},
     }
     encoding = {
-        "x": {"field": "step", "type": "quantitative", "title": "optimiser step"},
+        "x": {
+            "field": "step",
+            "type": "quantitative",
+            "axis": {"title": "optimiser step", "tickCount": 8, "tickMinStep": 1},
+        },
         "y": {
             "field": "loss",
             "type": "quantitative",
@@ -115,11 +122,14 @@ def curve_figure(points: Sequence[Mapping[str, Any]]) -> Spec | None:
         title="Training curve",
         description="; ".join(words),
         data=values,
-        width=520,
-        height=240,
+        width=380,
+        height=220,
         layer=[
             {"mark": {"type": "line", "strokeWidth": 2}, "encoding": encoding},
-            {"mark": {"type": "point", "filled": True, "size": 28}, "encoding": encoding},
+            {
+                "mark": {"type": "point", "filled": True, "size": 18, "opacity": 1},
+                "encoding": encoding,
+            },
         ],
     )
 
@@ -134,7 +144,7 @@ def histogram_figure(
         {"range": _range(low, high), "rows": rows}
         for (low, high), rows in zip(pairwise(edges), counts, strict=True)
     ]
-    fullest = max(values, key=lambda value: value["rows"])
+    fullest = values[counts.index(max(counts))]
     return _spec(
         title=title,
         description=(
@@ -210,36 +220,40 @@ def _spec(
         "width": width,
         "height": height,
         "background": None,
-        "padding": 2,
+        "padding": {"left": 24, "top": 2, "right": 8, "bottom": 2},  # fonts differ in width
         "data": {"values": data},
         "config": {"aria": False, "font": "sans-serif", "view": {"stroke": None}, "axis": _AXIS},
         "layer": layer,
     }
 
 
-def _across(field: str) -> Spec:
-    scale = {"zero": False, "nice": True}
-    axis = {"title": None, "tickCount": 4}
-    return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+@dataclass(frozen=True)
+class _Across:
+    """Layers that share one horizontal scale, in ``unit``, with a row for each ``who``."""
+
+    unit: str
+
+    def rule(self) -> Spec:
+        encoding = {"y": _WHO, "x": self._x("low"), "x2": {"field": "high"}}
+        return {"mark": {"type": "rule", "color": MAIN, "strokeWidth": 2}, "encoding": encoding}
+
+    def point(self) -> Spec:
+        mark = {"type": "point", "filled": True, "color": MAIN, "size": 90, "opacity": 1}
+        return {"mark": mark, "encoding": {"y": _WHO, "x": self._x("value")}}
+
+    def upright(self, at: float) -> Spec:
+        mark = {"type": "rule", "color": NEUTRAL, "strokeDash": [4, 3]}
+        return {"data": {"values": [{"at": at}]}, "mark": mark, "encoding": {"x": self._x("at")}}
+
+    def _x(self, field: str) -> Spec:
+        axis: Spec = {"title": None, "tickCount": 4}
+        if self.unit == SHARE:
+            axis["format"] = "~%"
+        scale = {"zero": False, "nice": True}
+        return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
 
 
-def _who() -> Spec:
-    return {"field": "who", "type": "nominal", "sort": None, "axis": {"title": None, "grid": False}}
-
-
-def _interval_rule() -> Spec:
-    encoding = {"y": _who(), "x": _across("low"), "x2": {"field": "high"}}
-    return {"mark": {"type": "rule", "color": MAIN, "strokeWidth": 2}, "encoding": encoding}
-
-
-def _point() -> Spec:
-    mark = {"type": "point", "filled": True, "color": MAIN, "size": 90, "opacity": 1}
-    return {"mark": mark, "encoding": {"y": _who(), "x": _across("value")}}
-
-
-def _upright(at: float) -> Spec:
-    mark = {"type": "rule", "color": NEUTRAL, "strokeDash": [4, 3]}
-    return {"data": {"values": [{"at": at}]}, "mark": mark, "encoding": {"x": _across("at")}}
+_WHO = {"field": "who", "type": "nominal", "sort": None, "axis": {"title": None, "grid": False}}
 
 
 def _in_words(name: str, cell: Cell) -> str:

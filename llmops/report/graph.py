@@ -89,7 +89,9 @@ def _links(steps: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[st
     return links
 
 
-def _depths(steps: Sequence[Mapping[str, Any]], links: Mapping[tuple[str, str], Any]) -> dict[str, int]:
+def _depths(
+    steps: Sequence[Mapping[str, Any]], links: Mapping[tuple[str, str], Any]
+) -> dict[str, int]:
     depths: dict[str, int] = {}
     for step in steps:
         name = str(step["name"])

@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from llmops.adapters.store.folder import write_text
+from llmops.files import write_text
 from llmops.ports import Store
 from llmops.report.drawing import draw
 from llmops.report.reading import read
@@ -50,7 +50,7 @@ def _render(context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["drawn"] = Markup  # marks SVG that drawing.py made as markup
+    environment.filters["markup"] = Markup  # for what drawing.py and script_json have escaped
     script = (TEMPLATES / "page.js").read_text("utf-8")
     return environment.get_template("report.html.j2").render(
         **context,

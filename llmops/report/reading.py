@@ -30,7 +30,6 @@ class Reading:
     plan: Mapping[str, Any]
     profile: Mapping[str, Any] | None
     card: Mapping[str, Any] | None
-    tuned: Mapping[str, Any] | None
     curve: list[Mapping[str, Any]] | None
     quarantine: Mapping[str, Any] | None
     answers: Mapping[str, Any] | None
@@ -47,8 +46,7 @@ def read(folder: Path, store: Store, cache: Path) -> Reading:
         plan=_json(folder / "plan.json", default={}),
         profile=reader.read("validate", "profile", reader.document),
         card=reader.read("split", "card", reader.document),
-        tuned=reader.read("tune", "model", lambda found: reader.inside(found, "tuned.json")),
-        curve=reader.read("tune", "model", lambda found: _points(reader.inside(found, "curve.json"))),
+        curve=reader.read("tune", "model", lambda found: reader.inside(found, "curve.json")),
         quarantine=reader.read(
             "validate", "quarantined", lambda found: tables.quarantine(store, cache, found)
         ),
@@ -90,10 +88,6 @@ class _Reader:
 
     def inside(self, artifact: Artifact, file: str) -> Any:
         return _json(self.store.local_path(artifact) / file, default=None)
-
-
-def _points(curve: Any) -> list[Mapping[str, Any]] | None:
-    return curve["points"] if isinstance(curve, dict) else curve
 
 
 _REQUIRED = object()

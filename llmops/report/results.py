@@ -5,9 +5,11 @@ Both the page and the screen show these rows; nothing here knows how they are dr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from llmops.report.words import count, percent
 
 Verdict = Literal["better", "worse", "differs", "not told apart", "unknown"]
 
@@ -133,10 +135,10 @@ def disclaimer(safety: Mapping[str, Any] | None) -> str:
     if not scorer or scorer.get("is_safety_evaluation"):
         return ""
     names = ", ".join(scorer.get("categories") or ()) or "nothing"
-    return (
-        f"This is no safety evaluation: the scorer knows {names} and no other harm. "
-        f"{scorer.get('description', '')}"
-    ).strip()
+    described = (
+        f" Scored by {scorer['description'].rstrip('.')}." if scorer.get("description") else ""
+    )
+    return f"This is no safety evaluation: the scorer knows {names} and no other harm.{described}"
 
 
 def output_of(run: Mapping[str, Any], kind: str, output: str) -> Mapping[str, Any] | None:
@@ -154,3 +156,35 @@ def facts_of(run: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
         if step["kind"] == kind:
             return step.get("facts") or {}
     return {}
+
+
+def tuned_on(facts: Mapping[str, Any]) -> str:
+    """Say how many examples the tuning saw, from what the tune step reported."""
+    seen = facts.get("examples_seen")
+    if seen is None:
+        return ""
+    used, steps = facts.get("examples_used"), facts.get("steps")
+    among = f", drawn from {count(used)} train rows" if used is not None else ""
+    within = f" in {count(steps, 'optimiser step')}" if steps is not None else ""
+    return f"The tuning saw {count(seen, 'example')}{within}{among}."
+
+
+def champion_sentence(found: Mapping[str, Any] | None) -> str:
+    """Say in one sentence what became of the champion."""
+    if not found:
+        return ""
+    name = f"{found['name']} version {found['version']}"
+    verb = "was promoted to champion" if found.get("promoted") else "was not promoted"
+    reason = f": {found['reason']}" if found.get("reason") else ""
+    return f"{name} {verb}{reason}."
+
+
+def leakage_sentence(leakage: Mapping[str, Any] | None) -> str:
+    """Say how many test rows also stand in train, exactly and nearly."""
+    if not leakage:
+        return ""
+    exact, near = leakage["exact"], leakage["near"]
+    return (
+        f"Leakage: {count(exact['rows'], 'test row')} ({percent(exact['share'])}) also in train"
+        f" exactly, {count(near['rows'])} ({percent(near['share'])}) exactly or nearly."
+    )

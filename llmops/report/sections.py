@@ -5,11 +5,11 @@ All words and numbers are made here; the template decides only where they stand.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llmops.artifacts import digest
 from llmops.report import figures, words
 from llmops.report.figures import Spec
 from llmops.report.graph import lay_out
@@ -17,6 +17,7 @@ from llmops.report.reading import Reading
 from llmops.report.results import (
     Contestant,
     Difference,
+    champion_sentence,
     contestants,
     differences,
     disclaimer,
@@ -24,19 +25,13 @@ from llmops.report.results import (
     is_sample,
     metric_names,
     source_sentence,
+    tuned_on,
 )
 from llmops.report.words import figure, interval, metric_title, plain_name, signed
 
 Section = dict[str, Any] | None
 Draw = Callable[[Spec], str]  # a specification to an SVG element
 
-OUTCOMES: Mapping[str, str] = {
-    "running": "running",
-    "succeeded": "succeeded",
-    "refused": "refused by the gate",
-    "failed": "failed",
-    "interrupted": "interrupted",
-}
 DIRECTIONS: Mapping[str, str] = {"lower": "lower is better", "higher": "higher is better"}
 VERDICTS: Mapping[str, str] = {
     "better": "better",
@@ -72,7 +67,7 @@ def header(reading: Reading) -> dict[str, Any]:
         "experiment": run["experiment"],
         "run_id": run["run_id"],
         "status": run["status"],
-        "outcome": OUTCOMES.get(run["status"], run["status"]),
+        "outcome": words.OUTCOMES.get(run["status"], run["status"]),
         "started": run.get("started") or "",
         "seconds": words.seconds(run.get("seconds")),
         "overrides": run.get("overrides") or [],
@@ -80,20 +75,10 @@ def header(reading: Reading) -> dict[str, Any]:
         "is_sample": bool(source and is_sample(source)),
         "disclaimer": disclaimer(run.get("safety")),
         "error": run.get("error"),
-        "champion": champion(run.get("champion")),
+        "champion": champion_sentence(run.get("champion")),
         "notes": [*(reading.plan.get("notes") or ())],
         "unreadable": reading.unreadable,
     }
-
-
-def champion(found: Mapping[str, Any] | None) -> str:
-    """Say in one sentence what became of the champion."""
-    if not found:
-        return ""
-    name = f"{found['name']} version {found['version']}"
-    verb = "was promoted to champion" if found.get("promoted") else "was not promoted"
-    reason = f": {found['reason']}" if found.get("reason") else ""
-    return f"{name} {verb}{reason}."
 
 
 def gate(reading: Reading) -> Section:
@@ -178,16 +163,6 @@ def _plots(
                 | {"values": draw(values), "change": draw(change) if change else ""}
             )
     return plots
-
-
-def tuned_on(facts: Mapping[str, Any]) -> str:
-    """Say how many examples the tuning saw, from what the tune step reported."""
-    parts = [
-        words.count(facts.get(name), noun)
-        for name, noun in (("examples", "example"), ("steps", "optimiser step"), ("tokens", "token"))
-        if facts.get(name) is not None
-    ]
-    return f"The tuning saw {', '.join(parts)}." if parts else ""
 
 
 def curve(reading: Reading, draw: Draw) -> Section:
@@ -312,7 +287,7 @@ def leakage(reading: Reading) -> Section:
     return {
         "kinds": [
             {
-                "name": {"exact": "exact copies", "near": "near-duplicates"}.get(kind, kind),
+                "name": {"exact": "exact copies", "near": "exact or near"}.get(kind, kind),
                 "rows": words.count(found.get("rows"), "test row"),
                 "share": words.percent(found.get("share")),
                 "threshold": figure(found["threshold"]) if found.get("threshold") else "",
@@ -500,7 +475,7 @@ def _digests(reading: Reading) -> list[dict[str, str]]:
     found = [
         ("resolved config", "", run.get("config_digest")),
         ("source", source.get("title"), source.get("name")),
-        ("query", "sha256 of its text", digest(query) if query else None),
+        ("query", "sha256 of its text", _text_sha256(query) if query else None),
         ("dataset", run.get("dataset_version"), card.get("digest")),
         ("prompt", prompt.get("name"), prompt.get("sha256")),
         ("base model", model.get("base"), model.get("base_sha256")),
@@ -511,6 +486,10 @@ def _digests(reading: Reading) -> list[dict[str, str]]:
         for name, detail, value in found
         if value
     ]
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _artifacts(run: Mapping[str, Any]) -> list[dict[str, str]]:

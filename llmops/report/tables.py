@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmops.adapters.store.folder import write_text
 from llmops.artifacts import Artifact, digest
+from llmops.files import write_text
 from llmops.ports import Store
 
 REVISION = 1  # raise it when the JSON below changes its shape

@@ -16,6 +16,13 @@ METRIC_TITLES: Mapping[str, str] = {
     "truncated": "truncated",
     "blocked": "blocked",
 }
+OUTCOMES: Mapping[str, str] = {
+    "running": "running",
+    "succeeded": "succeeded",
+    "refused": "refused by the gate",
+    "failed": "failed",
+    "interrupted": "interrupted",
+}
 STATUS_WORDS: Mapping[str, str] = {
     "cached": "cached",
     "done": "done",
@@ -54,6 +61,8 @@ def signed(value: float | None, unit: str = "") -> str:
     """Write a difference, always with its sign."""
     if value is None:
         return NOTHING
+    if value == 0:
+        return figure(value, unit)
     sign = "\N{MINUS SIGN}" if value < 0 else "+"
     return sign + figure(abs(value), unit)
 

@@ -20,7 +20,6 @@ from llmops.artifacts import canonical_json
 from llmops.data import columns
 from llmops.errors import BackendError, ConfigError, DataError, Refused, unknown_name
 from llmops.evaluation import responses
-from llmops.files import publish
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
 from llmops.ports import GenerationSettings, Generator, ModelReference, Progress, TokenScore
 from llmops.prompts.prompt import Example, Prompt
@@ -100,7 +99,8 @@ def run(work: Work[Settings]) -> Outcome:
     for place, contestant in enumerate(contestants):
         for part in _parts(work, test.rows):
             path = work.scratch / f"{place}-{contestant.name}-{part.number:06}.parquet"
-            if not _is_whole(path, contestant, part):
+            keys = [row[columns.ROW_KEY] for row in part.rows]
+            if not responses.is_part(path, contestant.name, keys):
                 progress = Meter(
                     work.progress,
                     place * test.rows + part.before,
@@ -109,9 +109,11 @@ def run(work: Work[Settings]) -> Outcome:
                     contestant.name,
                 )
                 generator = models.get(contestant.model)
-                _publish(_answers(work, contestant, part, generator, progress), path)
+                rows = _answers(work, contestant, part, generator, progress)
+                responses.publish_part(rows, path)
             paths.append(path)
-    return _join(work, paths, _metadata(work, test, contestants))
+    written = responses.join(paths, work.outputs["responses"], _metadata(work, test, contestants))
+    return Outcome(rows={"responses": written.rows}, facts=_facts(written, contestants))
 
 
 # ---------------------------------------------------------------- contestants
@@ -255,7 +257,7 @@ class Meter:
         """Return a progress for work that leads from share ``start`` of the part to ``end``."""
 
         def told(done: float, total: float | None, note: str = "") -> None:
-            share = start + (end - start) * (done / total if total else 0)
+            share = start + (end - start) * done / (total or self.rows)
             self.report(self.before + share * self.rows, self.total, self.note)
 
         return told
@@ -268,7 +270,7 @@ def _answers(
     settings = work.settings
     chats = [settings.prompt.chat(row[columns.QUESTION], contestant.examples) for row in part.rows]
     share = GENERATION_SHARE if generator.can_score else 1.0
-    found = list(generator.generate(chats, _generation(settings, part), meter.between(0, share)))
+    found = list(generator.generate(chats, _generation(settings), meter.between(0, share)))
     if all(response.finish_reason == "error" for response in found):
         raise BackendError(
             f"every one of {len(found)} requests to {contestant.name} failed: {found[0].error}",
@@ -295,41 +297,17 @@ def _answers(
     ]
 
 
-def _generation(settings: Settings, part: Part) -> GenerationSettings:
-    """Return the generator's settings; each part has a seed of its own, resumed or not."""
+def _generation(settings: Settings) -> GenerationSettings:
     return GenerationSettings(
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
         top_p=settings.top_p,
-        seed=settings.seed + part.number,
+        seed=settings.seed,
         batch_rows=settings.batch_rows,
     )
 
 
-# ---------------------------------------------------------------------- files
-
-
-def _is_whole(path: Path, contestant: Contestant, part: Part) -> bool:
-    """Say whether an earlier attempt left exactly this part's answers."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        found = pq.read_table(path, columns=["row_key", "contestant"]).to_pylist()
-    except (OSError, pa.ArrowInvalid):
-        return False
-    wanted = [{"row_key": row[columns.ROW_KEY], "contestant": contestant.name} for row in part.rows]
-    return bool(found == wanted)
-
-
-def _publish(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write a part under its name by rename: under that name it is always whole."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(rows, schema=responses.schema()), temporary)
-    publish(temporary, path)
+# --------------------------------------------------------------------- result
 
 
 def _metadata(
@@ -352,29 +330,13 @@ def _metadata(
     }
 
 
-def _join(work: Work[Settings], paths: Sequence[Path], metadata: Mapping[bytes, bytes]) -> Outcome:
-    """Write the parts one after the other as ``responses``, and count what they hold."""
-    import pyarrow.parquet as pq
-
-    from llmops.data.parquet import RowWriter
-
-    schema = responses.schema(metadata)
-    failed = blocked = 0
-    with RowWriter(work.outputs["responses"], schema) as writer:
-        for path in paths:
-            table = pq.read_table(path).cast(schema)
-            failed += table.num_rows - table["error"].null_count
-            blocked += sum(table["blocked"].to_pylist())
-            writer.write(table)
-    return Outcome(
-        rows={"responses": writer.rows},
-        facts={
-            "contestants": list(work.settings.contestants),
-            "rows_each": writer.rows // len(work.settings.contestants),
-            "failed": failed,
-            "blocked": blocked,
-        },
-    )
+def _facts(written: responses.Written, contestants: Sequence[Contestant]) -> Mapping[str, Any]:
+    return {
+        "contestants": [contestant.name for contestant in contestants],
+        "rows_each": written.rows // len(contestants),
+        "failed": written.failed,
+        "blocked": written.blocked,
+    }
 
 
 KIND = StepKind(

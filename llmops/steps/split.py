@@ -17,7 +17,6 @@ from llmops.data.settings import (
     NearDuplicates,
     SplitSettings,
     check_formats,
-    check_near_duplicates,
     check_split,
     check_version,
 )
@@ -68,7 +67,6 @@ def _check(settings: Settings, examples: Path) -> None:
 
     check_version(settings.version)
     check_split(settings.split)
-    check_near_duplicates(settings.near_duplicates)
     check_formats(settings.formats, has_system=has_system(examples))
 
 

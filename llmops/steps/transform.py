@@ -34,6 +34,7 @@ def run(work: Work[Settings]) -> Outcome:
     from llmops.data.parquet import RowWriter, count_rows
 
     prompt, source = work.settings.prompt, work.inputs["rows"]
+    prompt.check()
     schema, total = _schema(source, prompt), count_rows(source)
     with RowWriter(work.outputs["examples"], schema) as writer:
         for table in _rendered(source, schema, prompt):

@@ -34,7 +34,7 @@ class LoraSettings:
     """LoRA's shape: the update is alpha / rank * B A on each of ``modules``."""
 
     rank: int
-    alpha: int
+    alpha: float
     dropout: float
     modules: tuple[str, ...]
 
@@ -108,6 +108,9 @@ class BaseModel:
                 config = json.loads((folder / ADAPTER_CONFIG).read_text("utf-8"))
                 self._attach(name, _lora_settings(config))
                 self.set_weights(name, load_file(folder / ADAPTER_WEIGHTS))
+                for weight in self.adapter_weights(name).values():
+                    weight.requires_grad_(False)
+                    weight.data = weight.data.to(self.device.dtype)  # once, not at every token
         except (OSError, ValueError, KeyError, SafetensorError) as exc:
             raise BackendError(
                 f"{folder} does not hold an adapter for this model ({exc})",
@@ -168,10 +171,11 @@ class BaseModel:
         )
         config._register_custom_module({nn.Linear: LoraLinear})  # PEFT's hook for own layers
         try:
-            if self._peft is None:
-                self._peft = get_peft_model(self.model, config, adapter_name=name)
-            else:
-                self._peft.add_adapter(name, config)
+            with quietly():
+                if self._peft is None:
+                    self._peft = get_peft_model(self.model, config, adapter_name=name)
+                else:
+                    self._peft.add_adapter(name, config)
         except ValueError as exc:
             raise ConfigError(
                 f"model.tuner.lora does not fit the model: {str(exc).splitlines()[0]}",
@@ -227,7 +231,7 @@ def shared_base(model: Mapping[str, Any], cache: Path) -> BaseModel:
 def _lora_settings(config: Mapping[str, Any]) -> LoraSettings:
     return LoraSettings(
         rank=int(config["r"]),
-        alpha=int(config["lora_alpha"]),
+        alpha=float(config["lora_alpha"]),
         dropout=float(config["lora_dropout"]),
         modules=tuple(config["target_modules"]),
     )

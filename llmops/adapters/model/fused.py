@@ -35,8 +35,8 @@ class _LoraLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        down, up = down.to(x.dtype), (up * scale).to(x.dtype)
-        inner = flat @ down.t()
+        down, up = down.to(x.dtype), up.to(x.dtype)
+        inner = (flat @ down.t()).mul_(scale)
         out = (flat @ weight.t()).addmm_(inner, up.t())
         ctx.save_for_backward(flat, weight, down, up, inner)
         ctx.scale, ctx.shape = scale, x.shape
@@ -46,8 +46,8 @@ class _LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
         flat, weight, down, up, inner = ctx.saved_tensors
         grad = grads[0].reshape(-1, grads[0].shape[-1])
-        of_up = (grad.t() @ inner).float().mul_(ctx.scale)
-        of_inner = grad @ up
+        of_up = (grad.t() @ inner).float()
+        of_inner = (grad @ up).mul_(ctx.scale)
         of_down = (of_inner.t() @ flat).float()
         of_x = (grad @ weight).addmm_(of_inner, down)
         return of_x.view(ctx.shape), None, of_down, of_up, None

@@ -156,7 +156,7 @@ class TuningRun:
         self.optimiser.zero_grad()
         self.tokens += batch.tokens
         self.examples += len(examples)
-        return _finite(float(loss), self.step + 1)
+        return _finite(float(loss.detach()), self.step + 1)
 
     def rate_factor(self) -> float:
         """Return the learning rate's factor for the coming step: up linearly, then down to zero."""

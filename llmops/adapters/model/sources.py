@@ -190,7 +190,10 @@ def fetch_snapshot(source: HubSource, folder: Path, progress: Progress) -> Path:
         BackendError: If the hub cannot be reached, knows no such revision, or has no safetensors.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars, logging
 
+    disable_progress_bars()
+    logging.set_verbosity_error()  # our one error line says what its retries would
     progress(0, None, f"downloading {source.description}")
     target = folder / "snapshot"
     try:

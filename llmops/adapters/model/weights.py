@@ -60,11 +60,6 @@ class CachedModel:
         return sum(file.bytes for file in self.files)
 
 
-def default_cache() -> Path:
-    """Return ``LLMOPS_CACHE``, or ``~/.cache/llmops``."""
-    return Path(os.environ.get("LLMOPS_CACHE") or Path.home() / ".cache" / "llmops")
-
-
 def model_folder(source: Source, cache: Path) -> Path:
     """Return where the converted model of ``source`` lies, whether it is there or not."""
     return cache / "models" / identity(source)[:16]
@@ -95,6 +90,15 @@ def pull(model: Mapping[str, Any], cache: Path, progress: Progress) -> CachedMod
         ) from exc
 
 
+def repair(model: Mapping[str, Any], cache: Path, progress: Progress) -> CachedModel:
+    """Like ``pull``, but read every file again first, and make a damaged model anew."""
+    try:
+        return find(model, cache, verify=True)
+    except BackendError as exc:
+        progress(0, None, exc.problem)
+        return pull(model, cache, progress)
+
+
 def find(model: Mapping[str, Any], cache: Path, *, verify: bool = False) -> CachedModel:
     """Return the cached model; sizes are always checked, digests as well if ``verify``.
 
@@ -106,6 +110,16 @@ def find(model: Mapping[str, Any], cache: Path, *, verify: bool = False) -> Cach
     for file in cached.files:
         _check(folder / file.name, file, verify=verify)
     return cached
+
+
+def install(model: Mapping[str, Any], converted: Path, cache: Path, progress: Progress) -> CachedModel:
+    """Move a folder of converted files, as ``convert`` writes them, into the cache."""
+    source = read_source(model)
+    folder = model_folder(source, cache)
+    _write_manifest(source, converted, progress)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(converted, folder)
+    return find(model, cache)
 
 
 def _read_manifest(folder: Path, base: str) -> CachedModel:
@@ -147,10 +161,9 @@ def _pull_once(
             shutil.rmtree(folder, ignore_errors=True)
         partial.mkdir(exist_ok=True)
         converted = _convert(source, partial, progress)
-        _write_manifest(source, converted, progress)
-        os.replace(converted, folder)
+        cached = install(model, converted, cache, progress)
         shutil.rmtree(partial)
-    return find(model, cache)
+    return cached
 
 
 def _convert(source: Source, partial: Path, progress: Progress) -> Path:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Adapters of the warehouse port: SQL stores that examples are read from."""

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SAME = frozenset(
-    """
-    Abs Add Alias Aliases All And Any Array ArrayConcat ArraySize ArrayToString Avg Between Boolean
-    Case Coalesce Column Concat Count CountIf CTE DataType DateFromParts DenseRank Distinct Dot DPipe
-    EndsWith EQ Except Exists Exp Filter FirstValue From Greatest Group GT GTE Having Identifier If
+_SAME = """
+    Abs Add Alias Aliases All And Any Array ArrayConcat ArraySize ArrayToString Avg
+    Between Boolean Case Coalesce Column Concat Count CountIf CTE DataType DateFromParts DenseRank
+    Distinct Dot DPipe EndsWith EQ Except Exists Exp Filter FirstValue From Greatest Group GT GTE Having Identifier If
     In IntDiv Intersect Interval Is Lag LastValue Lead Least Length Limit Ln LogicalAnd LogicalOr
     Lower LT LTE Max MD5 Min Mod Mul Neg NEQ Not NthValue Ntile Null Nullif Offset Or Order Ordered
     Pad Paren Pow PropertyEQ Qualify Rank RawString RegexpExtractAll RegexpLike RegexpReplace Repeat
     Replace RowNumber SafeDivide Select SHA2 SHA2Digest Sign Split Sqrt Star StartsWith Sub Subquery
     Sum Table TableAlias TsOrDsToDate TsOrDsToTimestamp TsOrDsToDatetime Tuple Union Upper Var Where
-    WindowSpec With GenerateDateArray PercentileCont Escape CurrentRow
-    """.split()
-)
+    WindowSpec With GenerateDateArray PercentileCont Escape Struct Window
+"""
+SAME = frozenset(_SAME.split())
 
-_OTHER_EACH_TIME = "it gives another value each time, and a result must be the same for the same tables"
+_OTHER_EACH_TIME = (
+    "it gives another value each time, and a result must be the same for the same tables"
+)
 _NO_BYTES = "BYTES values have no known translation; TO_HEX(MD5(..)) and TO_HEX(SHA256(..)) have"
 _NO_JSON = "JSON functions of the two engines differ on objects, arrays and missing paths"
 
@@ -34,7 +35,8 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "CurrentTimestamp": ("CURRENT_TIMESTAMP()", _OTHER_EACH_TIME),
     "CurrentDatetime": ("CURRENT_DATETIME()", _OTHER_EACH_TIME),
     "CurrentUser": ("SESSION_USER()", "there is no user"),
-    "TableSample": ("TABLESAMPLE", _OTHER_EACH_TIME + "; use dataset.max_rows"),
+    "TableSample": ("TABLESAMPLE", "it takes other rows each time; use dataset.max_rows"),
+    "WeekStart": ("a date part of WEEK", "weeks begin on another day in DuckDB; use DAY"),
     "FarmFingerprint": ("FARM_FINGERPRINT", "DuckDB has no FarmHash; use TO_HEX(MD5(..))"),
     "ApproxQuantiles": ("APPROX_QUANTILES", "its figures differ; use PERCENTILE_CONT"),
     "ApproxTopK": ("APPROX_TOP_COUNT", "it returns no counts; use GROUP BY and ORDER BY COUNT(*)"),

@@ -7,7 +7,7 @@ by name. ``docs/warehouse.md`` lists all three. Knows no table and opens nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from llmops.adapters.warehouse.constructs import REFUSED, SAME, STRFTIME_CODES
@@ -16,18 +16,22 @@ from llmops.errors import ConfigError
 if TYPE_CHECKING:
     from sqlglot import exp
 
+Rule = Callable[["exp.Expr"], "exp.Expr"]
+
 # Functions of ours, made in every connection; sqlglot has no node for their bodies.
 MACROS = (
     # BigQuery rounds half away from zero, and takes only digits from a text.
     r"""MACRO llmops_int64(x) AS CASE
-      WHEN typeof(x) = 'VARCHAR' THEN CASE WHEN regexp_matches(CAST(x AS VARCHAR), '^\s*[+-]?[0-9]+\s*$')
+      WHEN typeof(x) = 'VARCHAR' THEN CASE
+        WHEN regexp_matches(CAST(x AS VARCHAR), '^\s*[+-]?[0-9]+\s*$')
         THEN CAST(trim(CAST(x AS VARCHAR)) AS BIGINT)
         WHEN x IS NOT NULL THEN error('Bad int64 value: ' || CAST(x AS VARCHAR)) END
       WHEN typeof(x) = 'DOUBLE' OR starts_with(typeof(x), 'DECIMAL')
         THEN CAST(round(TRY_CAST(x AS DOUBLE)) AS BIGINT)
       ELSE CAST(x AS BIGINT) END""",
     r"""MACRO llmops_safe_int64(x) AS CASE
-      WHEN typeof(x) = 'VARCHAR' THEN CASE WHEN regexp_matches(CAST(x AS VARCHAR), '^\s*[+-]?[0-9]+\s*$')
+      WHEN typeof(x) = 'VARCHAR' THEN CASE
+        WHEN regexp_matches(CAST(x AS VARCHAR), '^\s*[+-]?[0-9]+\s*$')
         THEN TRY_CAST(trim(CAST(x AS VARCHAR)) AS BIGINT) END
       WHEN typeof(x) = 'DOUBLE' OR starts_with(typeof(x), 'DECIMAL')
         THEN TRY_CAST(round(TRY_CAST(x AS DOUBLE)) AS BIGINT)
@@ -46,14 +50,15 @@ MACROS = (
       WHEN typeof(x) IN ('DOUBLE', 'FLOAT') OR starts_with(typeof(x), 'DECIMAL')
         THEN error('CAST of a FLOAT64 or NUMERIC to STRING is not supported on DuckDB')
       WHEN typeof(x) LIKE 'TIMESTAMP%' AND regexp_matches(CAST(x AS VARCHAR), '\.')
-        THEN error('CAST of a TIMESTAMP with a fraction of a second to STRING is not supported on DuckDB')
+        THEN error('CAST of a TIMESTAMP with parts of a second to STRING is not known on DuckDB')
       ELSE CAST(x AS VARCHAR) END""",
     r"""MACRO llmops_divide(a, b) AS CASE
       WHEN starts_with(typeof(a), 'DECIMAL') OR starts_with(typeof(b), 'DECIMAL')
         THEN error('dividing NUMERIC values is not supported on DuckDB')
       WHEN b = 0 THEN error('division by zero') ELSE a / b END""",
     # Position 0 is read as 1; one before the text's start as its start.
-    r"""MACRO llmops_substr(s, p) AS substr(s, CASE WHEN p = 0 OR p < -length(s) THEN 1 ELSE p END)""",
+    r"""MACRO llmops_substr(s, p) AS
+      substr(s, CASE WHEN p = 0 OR p < -length(s) THEN 1 ELSE p END)""",
     r"""MACRO llmops_substr_of(s, p, n) AS CASE WHEN n < 0 THEN error('negative length in SUBSTR')
       ELSE substr(s, CASE WHEN p = 0 OR p < -length(s) THEN 1 ELSE p END, n) END""",
     r"""MACRO llmops_at(a, i, safe) AS CASE WHEN i >= 0 AND i < len(a) THEN a[i + 1]
@@ -88,7 +93,12 @@ def rewrite(tree: exp.Query) -> exp.Query:
     rules = _rules()
     for node in list(tree.walk()):
         _check(node, rules)
-    return tree.transform(lambda node: rules[type(node)](node) if type(node) in rules else node)
+    for node in reversed(list(tree.walk())):  # children before their parents
+        rule = rules.get(type(node))
+        made = rule(node) if rule else node
+        if made is not node:
+            node.replace(made)
+    return tree
 
 
 def to_duckdb(tree: exp.Expr) -> str:
@@ -101,14 +111,12 @@ def to_duckdb(tree: exp.Expr) -> str:
     from sqlglot.errors import UnsupportedError
 
     try:
-        return tree.sql(
-            "duckdb", identify=True, comments=False, unsupported_level=ErrorLevel.RAISE
-        )
+        return tree.sql("duckdb", identify=True, comments=False, unsupported_level=ErrorLevel.RAISE)
     except UnsupportedError as exc:
         raise refused("a construct of the query", str(exc).splitlines()[0]) from exc
 
 
-def _check(node: exp.Expr, rules: object) -> None:
+def _check(node: exp.Expr, rules: Mapping[type[exp.Expr], Rule]) -> None:
     from sqlglot import exp
 
     name = type(node).__name__
@@ -117,12 +125,9 @@ def _check(node: exp.Expr, rules: object) -> None:
     if name in REFUSED:
         what, why = REFUSED[name]
         raise refused(what, why)
-    if name not in SAME and type(node) not in rules:  # type: ignore[operator]
+    if name not in SAME and type(node) not in rules:
         what = node.sql_name() if isinstance(node, exp.Func) else node.key.upper()
         raise refused(what, "it is not known to mean the same")
-
-
-Rule = Callable[["exp.Expr"], "exp.Expr"]
 
 
 def _rules() -> dict[type[exp.Expr], Rule]:
@@ -171,8 +176,7 @@ def _rules() -> dict[type[exp.Expr], Rule]:
         exp.GenerateSeries: _generate_array,
         exp.Join: _join,
         exp.Table: _table,
-        exp.Window: _window,
-        exp.Struct: _struct,
+        exp.Select: _select,
     }
     return rules
 
@@ -202,7 +206,9 @@ def _unit(node: exp.Expr, what: str, allowed: tuple[str, ...]) -> str:
     unit = node.args.get("unit")
     name = unit.name.upper() if unit is not None else "DAY"
     if name not in allowed or not unit_is_plain(unit):
-        raise refused(f"{what} by {unit.sql('bigquery') if unit else name}", f"known: {', '.join(allowed)}")
+        raise refused(
+            f"{what} by {unit.sql('bigquery') if unit else name}", f"known: {', '.join(allowed)}"
+        )
     return name
 
 
@@ -245,7 +251,9 @@ def _cast(node: exp.Expr) -> exp.Expr:
         return _call("llmops_string", node.this)
     if kind in _PLAIN_CASTS or _is_empty(node.this):
         return node
-    raise refused(f"{what} to {node.args['to'].sql('bigquery')}", "the two engines convert it differently")
+    raise refused(
+        f"{what} to {node.args['to'].sql('bigquery')}", "the two engines convert it differently"
+    )
 
 
 def _is_empty(node: exp.Expr) -> bool:
@@ -307,7 +315,7 @@ def _hex(node: exp.Expr) -> exp.Expr:
 
 def _normalize(node: exp.Expr) -> exp.Expr:
     form = node.args.get("form")
-    if node.args.get("is_casefold") or (form is not None and form.name.upper() != "NFC"):
+    if node.args.get("is_casefold") or (form and form.name.upper() != "NFC"):
         raise refused("NORMALIZE", "only the form NFC is known")
     return _call("nfc_normalize", node.this)
 
@@ -332,7 +340,15 @@ def _str_position(node: exp.Expr) -> exp.Expr:
 def _regexp_extract(node: exp.Expr) -> exp.Expr:
     from sqlglot import exp
 
-    _only(node, "REGEXP_EXTRACT", "this", "expression", "group", "null_if_pos_overflow", "null_if_no_match")
+    _only(
+        node,
+        "REGEXP_EXTRACT",
+        "this",
+        "expression",
+        "group",
+        "null_if_pos_overflow",
+        "null_if_no_match",
+    )
     group = node.args.get("group") or exp.Literal.number(0)
     found = _call("regexp_extract", node.this, node.expression, group.copy())
     matches = _call("regexp_matches", node.this.copy(), node.expression.copy())
@@ -405,13 +421,11 @@ def _string_agg(node: exp.Expr) -> exp.Expr:
     from sqlglot import exp
 
     if isinstance(node.this, exp.Limit):
-        raise refused("STRING_AGG with LIMIT", "ARRAY_TO_STRING(ARRAY_AGG(.. LIMIT n), ..) is known")
+        raise refused(
+            "STRING_AGG with LIMIT", "ARRAY_TO_STRING(ARRAY_AGG(.. LIMIT n), ..) is known"
+        )
     node.set("this", _ordered(node.this))
     node.set("separator", node.args.get("separator") or exp.Literal.string(","))
-    return node
-
-
-def _window(node: exp.Expr) -> exp.Expr:
     return node
 
 
@@ -424,7 +438,9 @@ def _element(node: exp.Expr) -> exp.Expr:
 
     index = node.expressions[0]
     if len(node.expressions) != 1 or isinstance(index, exp.Slice) or index.args.get("is_string"):
-        raise refused("a subscript that is no array index", "JSON subscripts have no known translation")
+        raise refused(
+            "a subscript that is no array index", "JSON subscripts have no known translation"
+        )
     if node.args.get("offset") == 1:
         index = exp.Sub(this=exp.paren(index.copy()), expression=exp.Literal.number(1))
     return _call("llmops_at", node.this, index, exp.Boolean(this=bool(node.args.get("safe"))))
@@ -440,21 +456,23 @@ def _unnest(node: exp.Expr) -> exp.Expr:
     alias = node.args.get("alias")
     columns = alias.columns if alias is not None else []
     if len(columns) != 1 or len(node.expressions) != 1:
-        raise refused("UNNEST WITH OFFSET without an alias", "write UNNEST(..) AS x WITH OFFSET AS n")
+        raise refused(
+            "UNNEST WITH OFFSET without an alias", "write UNNEST(..) AS x WITH OFFSET AS n"
+        )
     array = node.expressions[0]
     value = exp.alias_(_call("unnest", array.copy()), columns[0].name, quoted=True)
     count = _call("unnest", _call("range", _call("len", array.copy())))
     select = exp.Select(expressions=[value, exp.alias_(count, offset.name, quoted=True)])
-    return exp.Subquery(this=select, alias=exp.TableAlias(this=exp.to_identifier(f"_{columns[0].name}")))
+    return exp.Subquery(
+        this=select, alias=exp.TableAlias(this=exp.to_identifier(f"_{columns[0].name}"))
+    )
 
 
 def _generate_array(node: exp.Expr) -> exp.Expr:
     _only(node, "GENERATE_ARRAY", "start", "end", "step")
-    return _call("generate_series", *(node.args[k] for k in ("start", "end", "step") if node.args.get(k)))
-
-
-def _struct(node: exp.Expr) -> exp.Expr:
-    return node
+    return _call(
+        "generate_series", *(node.args[k] for k in ("start", "end", "step") if node.args.get(k))
+    )
 
 
 # ------------------------------------------------------------------ dates and times
@@ -483,7 +501,9 @@ def _once(node: exp.Expr, kind: str) -> exp.Expr:
 
     sign = "-" if isinstance(node, exp.DateSub | exp.TimestampSub) else "+"
     unit = node.args.get("unit")
-    amount = _call(f"to_{unit.name.lower() if unit is not None else 'day'}s", _whole(node.expression))
+    amount = _call(
+        f"to_{unit.name.lower() if unit is not None else 'day'}s", _whole(node.expression)
+    )
     operator = exp.Sub if sign == "-" else exp.Add
     return _casted(exp.paren(operator(this=node.this, expression=amount)), kind)
 
@@ -500,7 +520,9 @@ def _whole(node: exp.Expr) -> exp.Expr:
 
 def _date_diff(node: exp.Expr) -> exp.Expr:
     unit = _unit(node, "DATE_DIFF", _DATE_UNITS)
-    return _call("date_diff", unit.lower(), _casted(node.expression, "DATE"), _casted(node.this, "DATE"))
+    return _call(
+        "date_diff", unit.lower(), _casted(node.expression, "DATE"), _casted(node.this, "DATE")
+    )
 
 
 def _date_trunc(node: exp.Expr) -> exp.Expr:
@@ -541,7 +563,10 @@ def _extract(node: exp.Expr) -> exp.Expr:
     if part == "ISOYEAR":
         return _call("date_part", "isoyear", value)
     if part == "MICROSECOND" or part not in _PARTS:
-        raise refused(f"EXTRACT({part})", f"known parts: {', '.join(_PARTS[:-1])}, DAYOFWEEK, ISOWEEK, ISOYEAR")
+        raise refused(
+            f"EXTRACT({part})",
+            f"known parts: {', '.join(_PARTS[:-1])}, DAYOFWEEK, ISOWEEK, ISOYEAR",
+        )
     return _call("date_part", part.lower(), value)
 
 
@@ -579,6 +604,18 @@ def _unix_seconds(node: exp.Expr) -> exp.Expr:
 
 
 # ------------------------------------------------------------------------- sources
+
+
+_SELECT_PARTS = (
+    *("with_", "expressions", "from_", "joins", "where", "group", "having", "qualify"),
+    *("windows", "distinct", "order", "limit", "offset"),
+)
+
+
+def _select(node: exp.Expr) -> exp.Expr:
+    kind = node.args.get("kind")
+    _only(node, f"SELECT AS {kind}" if kind else "SELECT", *_SELECT_PARTS)
+    return node
 
 
 def _join(node: exp.Expr) -> exp.Expr:

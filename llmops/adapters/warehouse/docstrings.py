@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 # Modules that do something when they are imported (antigravity, this, idlelib) are not here.
-MODULES = """
+_MODULES = """
 abc argparse array ast asyncio base64 bisect bz2 cProfile calendar cmd codecs collections
 collections.abc concurrent.futures configparser contextlib copy csv curses dataclasses datetime
 decimal difflib dis doctest email.message email.utils enum fileinput fnmatch fractions ftplib
@@ -34,12 +34,13 @@ sqlite3 ssl stat statistics string struct subprocess sysconfig tarfile tempfile 
 time timeit token tokenize traceback types typing unicodedata unittest unittest.mock urllib.parse
 urllib.request uuid wave weakref webbrowser xml.dom.minidom xml.etree.ElementTree xmlrpc.client
 zipfile zipimport zlib zoneinfo
-""".split()
+"""
+MODULES = _MODULES.split()
 SHORTEST_ANSWER = 40  # characters; shorter docstrings answer nothing
 LONGEST_ANSWER = 6000
 _EPOCH = datetime(2020, 1, 6, 9, 0, tzinfo=UTC)
 _QUESTION, _ANSWER = 1, 2
-_FIRST_ID = 60_000_000
+_FIRST_ID = 9_000_000_000  # beyond every post of Stack Overflow, so that no real one is named
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def _doc(value: Any) -> str:
         text = (inspect.getdoc(value) or "").strip()
     except Exception:  # noqa: BLE001  a broken ``__doc__`` property is no reason to stop
         return ""
-    return text if len(text) <= LONGEST_ANSWER else text[:LONGEST_ANSWER].rsplit(None, 1)[0] + " ..."
+    return (
+        text if len(text) <= LONGEST_ANSWER else text[:LONGEST_ANSWER].rsplit(None, 1)[0] + " ..."
+    )
 
 
 def _kind(name: str, module: str, value: Any) -> str:

@@ -37,7 +37,9 @@ def parse(sql: str) -> exp.Query:
     except TokenError as exc:
         raise ConfigError(f"the query does not parse: {exc}", hint=_ONE_SELECT) from exc
     except RecursionError as exc:
-        raise ConfigError("the query is nested too deeply", hint="split it into WITH parts") from exc
+        raise ConfigError(
+            "the query is nested too deeply", hint="split it into WITH parts"
+        ) from exc
     statements = [tree for tree in statements if not isinstance(tree, exp.Semicolon)]
     if not statements:
         raise ConfigError("the query is empty", hint=_ONE_SELECT)
@@ -149,15 +151,18 @@ def _known(name: str, table: exp.Table, names: Sequence[str]) -> str:
         )
     guess = nearest(name, names)
     valid = f"tables: {', '.join(names) or 'none; load one with `llmops warehouse load`'}"
-    raise ConfigError(f"{_place(table)}: there is no table '{name}'", hint=f"{guess} {valid}".strip())
+    raise ConfigError(
+        f"{_place(table)}: there is no table '{name}'", hint=f"{guess} {valid}".strip()
+    )
 
 
 def _known_view(name: str, table: exp.Table) -> str:
     view = name[name.index("INFORMATION_SCHEMA.") :]
     if view not in INFORMATION_SCHEMA:
+        valid = ", ".join(INFORMATION_SCHEMA)
         raise ConfigError(
             f"{_place(table)}: {view} is not supported on DuckDB",
-            hint=f"{nearest(view, INFORMATION_SCHEMA)} valid: {', '.join(INFORMATION_SCHEMA)}".strip(),
+            hint=f"{nearest(view, INFORMATION_SCHEMA)} valid: {valid}".strip(),
         )
     return name
 
@@ -168,7 +173,7 @@ def _place(node: exp.Expr) -> str:
 
     for identifier in node.find_all(exp.Identifier):
         line, column = identifier.meta.get("line"), identifier.meta.get("col")
-        if line is not None:
+        if line is not None and column is not None:
             return f"line {line}, column {max(1, column - len(identifier.name) + 1)}"
     return "the query"
 

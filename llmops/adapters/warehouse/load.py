@@ -35,9 +35,12 @@ SUFFIXES = {
 }
 _HASHES_AT_ONCE = 65536
 _LONGEST_LINE_BYTES = 32 * 1024 * 1024  # DuckDB reserves twice as much a thread
+_DELIMITERS = ",;\t|"
 _READERS = {
-    # HUGEINT among the candidates: 2^63 must not become a rounded DOUBLE
-    "csv": "read_csv({path}, header=true, sample_size=-1, strict_mode=true, null_padding=false, "
+    # The dialect is fixed, for DuckDB's guess skips the lines of a ragged file as if they were a
+    # preface. HUGEINT is among the types: 2^63 must not become a rounded DOUBLE.
+    "csv": "read_csv({path}, delim={delimiter}, quote='\"', escape='\"', comment='', "
+    "header=true, skip=0, sample_size=-1, strict_mode=true, null_padding=false, "
     "auto_type_candidates=['NULL','BOOLEAN','BIGINT','HUGEINT','DOUBLE','DATE','TIMESTAMP',"
     "'TIMESTAMPTZ','VARCHAR'])",
     "parquet": "read_parquet({path})",
@@ -75,7 +78,9 @@ def source_of(path: Path, description: str) -> Source:
     return Source(path, kind, description)
 
 
-def build(source: Source, name: str, target: Path, *, memory_limit: str, temporary: Path) -> StoredTable:
+def build(
+    source: Source, name: str, target: Path, *, memory_limit: str, temporary: Path
+) -> StoredTable:
     """Write the table into the new database file ``target`` and return its description.
 
     Raises:
@@ -83,6 +88,7 @@ def build(source: Source, name: str, target: Path, *, memory_limit: str, tempora
         BackendError: If the disk or memory is not enough.
     """
     import duckdb
+    from pyarrow import ArrowException
 
     try:
         with duckdb.connect() as connection:
@@ -91,7 +97,7 @@ def build(source: Source, name: str, target: Path, *, memory_limit: str, tempora
             connection.execute("SET TimeZone='UTC'")
             connection.execute("SET autoinstall_known_extensions=false")
             connection.execute("SET preserve_insertion_order=false")
-            _refuse_double_columns(connection, source)
+            _refuse_odd_names(_header(source), source.path)
             connection.execute(f"ATTACH {text_literal(str(target))} AS made")
             columns = _fill(connection, source)
             stored = _described(connection, source, name, columns)
@@ -101,7 +107,7 @@ def build(source: Source, name: str, target: Path, *, memory_limit: str, tempora
         raise _no_room(name, exc) from exc
     except duckdb.IOException as exc:
         raise _no_room(name, exc) if "space" in str(exc) else _unreadable(source, exc) from exc
-    except duckdb.Error as exc:
+    except (duckdb.Error, ArrowException, csv.Error) as exc:
         raise _unreadable(source, exc) from exc
 
 
@@ -125,8 +131,8 @@ def _reader(source: Source) -> str:
             for c in source.columns
         )
         columns = f", columns={{{types}}}"
-    path = text_literal(_unglobbed(source.path))
-    return _READERS[source.format].format(path=path, columns=columns)
+    path, delimiter = text_literal(_unglobbed(source.path)), text_literal(_delimiter(source))
+    return _READERS[source.format].format(path=path, columns=columns, delimiter=delimiter)
 
 
 def _unglobbed(path: Path) -> str:
@@ -144,18 +150,26 @@ def _cast(column: Column) -> str:
     return f"CAST({name} AS {kind}) AS {name}" if kind else name
 
 
-def _refuse_double_columns(connection: Any, source: Source) -> None:
-    """DuckDB renames a column that a CSV names twice; say so instead."""
+def _header(source: Source) -> list[str]:
+    """Return the columns as the file names them: DuckDB renames one that is named twice."""
+    if source.format == "parquet":
+        from pyarrow import parquet
+
+        return list(parquet.read_schema(source.path).names)
+    return _csv_header(source.path, _delimiter(source)) if source.format == "csv" else []
+
+
+def _delimiter(source: Source) -> str:
+    """Return the delimiter that gives the header the most columns."""
     if source.format != "csv":
-        return
-    found = connection.execute(
-        f"SELECT Delimiter, Quote FROM sniff_csv({text_literal(_unglobbed(source.path))}, sample_size=-1)"
-    ).fetchone()
-    with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        return _DELIMITERS[0]
+    return max(_DELIMITERS, key=lambda mark: len(_csv_header(source.path, mark)))
+
+
+def _csv_header(path: Path, delimiter: str) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         lines = (line.replace("\0", "\ufffd") for line in stream)
-        quote = found[1] if len(found[1]) == 1 and found[1] != "\0" else '"'
-        header = next(csv.reader(lines, delimiter=found[0], quotechar=quote), [])
-    _refuse_odd_names(header, source.path)
+        return next(csv.reader(lines, delimiter=delimiter), [])
 
 
 def _refuse_odd_names(names: Sequence[str], path: Path) -> None:
@@ -176,7 +190,9 @@ def _described(
     weight = dict(zip((c.name for c in columns), map(int, weights), strict=True))
     version = _content_digest(connection, columns)
     table = Table(name, columns, int(rows), sum(weight.values()), version, source.description)
-    return StoredTable(table, f"{hashlib.sha256(name.encode()).hexdigest()[:12]}-{version}.duckdb", weight)
+    return StoredTable(
+        table, f"{hashlib.sha256(name.encode()).hexdigest()[:12]}-{version}.duckdb", weight
+    )
 
 
 def _content_digest(connection: Any, columns: tuple[Column, ...]) -> str:
@@ -191,17 +207,26 @@ def _content_digest(connection: Any, columns: tuple[Column, ...]) -> str:
 
 
 def _unreadable(source: Source, exc: Exception) -> DataError:
-    first = next((line.strip() for line in str(exc).splitlines() if line.strip()), "no reason given")
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()] or ["no reason given"]
+    told = [
+        lines[0],
+        *(line for line in lines[1:] if line.startswith(("Error when conv", "Invalid"))),
+    ]
+    if "Error when sniffing" in lines[0]:
+        told = [f"its lines have not all the {len(_header(source))} fields of the header"]
     return DataError(
-        f"{source.path} cannot be loaded: {first}", hint=_advice(str(exc)) or "nothing was loaded"
+        f"{source.path} cannot be loaded: {'; '.join(told)}",
+        hint=_advice(str(exc)) or "nothing was loaded",
     )
 
 
 _ADVICE: Mapping[str, str] = {
+    "Error when sniffing": "every line needs as many fields as the header; quote fields that "
+    "hold the delimiter or a line break",
     "unicode": "save the file as UTF-8",
     "utf-8": "save the file as UTF-8",
     "utf8": "save the file as UTF-8",
-    "INT128": "whole numbers must fit INT64, below 2^63; quote them as text",
+    "to 'BIGINT'": "whole numbers must fit INT64, below 2^63",
     "out of range": "whole numbers must fit INT64, below 2^63; write them as text",
     "CSV": "every line needs as many fields as the header; quote fields that hold the delimiter",
     "JSON": "one complete JSON object a line, at most 32 MB each",
@@ -218,5 +243,3 @@ def _no_room(name: str, exc: Exception) -> BackendError:
         hint="free disk space, or raise warehouse.memory_limit",
         retryable=True,
     )
-
-

@@ -12,10 +12,11 @@ import tempfile
 from pathlib import Path
 
 from llmops.adapters.warehouse import docstrings, load, posts
-from llmops.adapters.warehouse.shelf import Shelf
+from llmops.adapters.warehouse.shelf import Shelf, StoredTable
 from llmops.errors import BackendError
 
 TIMEOUT_S = 120
+OF = "the sample is made of docstrings of Python's standard library (PSF-2.0)"
 
 
 def fill(shelf: Shelf, memory_limit: str) -> None:
@@ -46,13 +47,15 @@ def _gather(folder: Path) -> None:
             command, check=True, capture_output=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
         )
     except subprocess.CalledProcessError as exc:
-        last = exc.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
+        last = exc.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [
+            "no reason given"
+        ]
         raise BackendError(f"the sample could not be made: {last[0]}") from exc
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise BackendError(f"the sample could not be made: {exc}", retryable=True) from exc
 
 
-def _build(shelf: Shelf, folder: Path, memory_limit: str) -> dict[Path, load.StoredTable]:
+def _build(shelf: Shelf, folder: Path, memory_limit: str) -> dict[Path, StoredTable]:
     made = {}
     first = shelf.new_file()
     for number, (table, file) in enumerate(

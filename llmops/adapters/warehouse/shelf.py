@@ -76,7 +76,9 @@ class Shelf:
         try:
             lock.acquire()
         except (Timeout, OSError) as exc:
-            raise BackendError(f"the warehouse {self.folder} is held ({exc})", retryable=True) from exc
+            raise BackendError(
+                f"the warehouse {self.folder} is held ({exc})", retryable=True
+            ) from exc
         try:
             yield
         finally:
@@ -139,7 +141,7 @@ def table_name(text: str) -> str:
     if len(parts) != 3 or not all(_is_name(part) for part in parts):
         raise ConfigError(
             f"'{text}' does not name a table",
-            hint="write project.dataset.table, e.g. bigquery-public-data.stackoverflow.posts_questions",
+            hint="write project.dataset.table, e.g. my-project.support.tickets",
         )
     return name
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyType
+    from duckdb.sqltypes import DuckDBPyType
 
 _BIGQUERY = {
     "boolean": "BOOL",

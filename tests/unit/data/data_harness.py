@@ -56,7 +56,7 @@ class Ran:
 
 
 def config(**changes: Any) -> dict[str, Any]:
-    """Return CONFIG with leaves changed; ``dataset__rules__min_rows=3`` sets dataset.rules.min_rows."""
+    """Return CONFIG with leaves changed: ``split__seed=3`` sets ``split.seed``."""
     changed = _copy(CONFIG)
     for path, value in changes.items():
         *groups, last = path.split("__")
@@ -81,7 +81,9 @@ def settings(kind: StepKind, values: Mapping[str, Any]) -> Any:
     return cattrs.structure(read, kind.settings)
 
 
-def run_step(kind: StepKind, values: Mapping[str, Any], inputs: Mapping[str, Path], to: Path) -> Ran:
+def run_step(
+    kind: StepKind, values: Mapping[str, Any], inputs: Mapping[str, Path], to: Path
+) -> Ran:
     to.mkdir(parents=True, exist_ok=True)
     outputs = {port.name: to / port.name for port in kind.gives}
     work = Work(
@@ -106,10 +108,6 @@ def _closed(*_: Any) -> NoReturn:
 def prepare(rows: Path, values: Mapping[str, Any], to: Path) -> Mapping[str, Ran]:
     """Run validate, transform and split."""
     good = run_step(validate.KIND, values, {"rows": rows}, to / "validate")
-    examples = run_step(
-        transform.KIND, values, {"rows": good.outputs["rows"]}, to / "transform"
-    )
-    sides = run_step(
-        split.KIND, values, {"examples": examples.outputs["examples"]}, to / "split"
-    )
+    examples = run_step(transform.KIND, values, {"rows": good.outputs["rows"]}, to / "transform")
+    sides = run_step(split.KIND, values, {"examples": examples.outputs["examples"]}, to / "split")
     return {"validate": good, "transform": examples, "split": sides}

@@ -1,0 +1,86 @@
+# Two commands are all the set-up there is:
+#   make run     .venv, the pinned packages and the small model; then the example experiment
+#   make test    the same environment and the dev tools; then the whole test suite
+# `make help` lists the rest.
+#
+# Plain PyTorch on Linux brings CUDA packages of several gigabytes. For the CPU build let
+# PIP_EXTRA_INDEX_URL name PyTorch's own index of CPU wheels (its install page tells which) before
+# the first `make`, or install torch into .venv yourself: what is there and fits is left alone.
+#
+# How packages are installed: torch by pip, from wherever pip is told to look; the rest by uv,
+# which takes seconds where pip takes minutes, and by pip if uv does not work here. constraints.txt
+# pins every version, because pip and uv choose differently where they may choose.
+
+PYTHON ?=
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := constraints.txt
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PINS) -b $(PINS) -e '.[$(1)]' || $(PIP) install -c $(PINS) -e '.[$(1)]'
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run test check bench lock revisions clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
+		printf '  %-15s %s\n' "$$name" "$$does"; done
+
+setup: $(VENV)/.installed $(VENV)/.model ## make .venv, install the pinned packages, fetch the small model
+
+run: setup ## run the example experiment; a second time everything is cached
+	@$(BIN)/python -m llmops run +experiment=so_python
+
+test: $(VENV)/.dev $(VENV)/.model ## run the whole test suite
+	$(BIN)/pytest -q
+
+check: $(VENV)/.dev ## formatting, lint, types, floors, and the quick tests that need no model
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest -q -m 'not slow and not model'
+
+bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
+	@for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
+		echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+lock: $(VENV)/.dev ## renew constraints.txt with the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra local --extra dev --group setup \
+		--no-emit-index-url --no-annotate --no-header pyproject.toml > $(VENV)/pins
+	@{ echo '# Every package of the extras local and dev, and what they need. Written by `make lock`.'; \
+		echo "# torch brings its own packages for CUDA, where it has any: they are not listed."; \
+		sed -E '/^(nvidia|cuda|triton)/d; s/\+[a-z0-9.]+$$//' $(VENV)/pins; } > $(PINS)
+
+revisions: $(VENV)/.dev ## record the steps' code, once each change has its revision or the same result
+	$(BIN)/python tests/golden/revisions.py
+
+clean: ## remove .venv, caches and build outputs; runs/ and .llmops/ stay
+	rm -rf $(VENV) build dist benchmarks/out
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+		if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
+		then echo "$$python -m venv $(VENV)"; exec $$python -m venv $(VENV); fi; \
+	done; \
+	echo 'llmops needs Python 3.11, 3.12 or 3.13; say where:  make setup PYTHON=/path/to/python' >&2; \
+	exit 2
+
+$(VENV)/.installed: pyproject.toml $(PINS) | $(BIN)/python
+	@echo 'installing the pinned packages into $(VENV); a minute or two'
+	@$(PIP) install -c $(PINS) torch
+	@$(PIP) install -c $(PINS) uv || echo 'no uv here; pip takes longer'
+	@$(call install,local)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo 'installing the dev tools'
+	@$(call install,dev)
+	@touch $@
+
+$(VENV)/.model: conf/model/smollm2.yaml | $(VENV)/.installed
+	@$(BIN)/python -m llmops models pull
+	@touch $@

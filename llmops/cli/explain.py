@@ -1,0 +1,82 @@
+"""``llmops explain``: who set a key of the resolved config, and what that hides."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmops.errors import unknown_name
+
+if TYPE_CHECKING:
+    from llmops.config.provenance import Origin
+
+_EPILOG = """examples:
+  llmops explain tuning.max_steps +experiment=so_python
+  llmops explain safety +experiment=so_python safety.thresholds.profanity=0.6"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Show the value of a key, or of every key below it, with its origin."""
+    given = _parser().parse_intermixed_args(argv)
+    explained = _explained(given.key, given.overrides)
+    if given.json:
+        print(json.dumps(explained, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(entry) for entry in explained))
+    return 0
+
+
+def _explained(key: str, overrides: list[str]) -> list[dict[str, Any]]:
+    from llmops.config.compose import compose
+    from llmops.config.provenance import provenance
+
+    composed = compose(overrides)
+    origins = provenance(composed)
+    chosen = [name for name in origins if name == key or name.startswith(f"{key}.")]
+    if not chosen:
+        above = {name.rsplit(".", depth)[0] for name in origins for depth in range(4)}
+        raise unknown_name("key", key, {*origins, *above}, where="explain")
+    return [_entry(name, composed.config, origins[name]) for name in chosen]
+
+
+def _entry(key: str, config: dict[str, Any], origin: Origin) -> dict[str, Any]:
+    from llmops.config.schemas import described
+
+    path = tuple(key.split("."))
+    value: Any = config
+    for part in path:
+        value = value[part]
+    return {
+        "key": key,
+        "value": value,
+        "set_by": origin.set_by,
+        "written": origin.written,
+        "shadowed": list(origin.shadowed),
+        "about": described(path, config),
+    }
+
+
+def _lines(entry: dict[str, Any]) -> str:
+    lines = [f"{entry['key']} = {json.dumps(entry['value'], ensure_ascii=False)}"]
+    lines.append(f"    set by   {entry['set_by']}")
+    if entry["written"]:
+        lines.append(f"    written  {entry['written']}")
+    lines += [f"    hides    {place}" for place in entry["shadowed"]]
+    if entry["about"]:
+        lines.append(f"    about    {entry['about']}")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llmops explain",
+        description="Say who set a key of the resolved config, and what that hides.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("key", metavar="KEY", help="a key or a group, e.g. tuning.max_steps")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="e.g. +experiment=NAME")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    return parser

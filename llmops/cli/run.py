@@ -1,0 +1,158 @@
+"""``llmops run``: one experiment, or with ``-m`` a sweep over several.
+
+A single run composes once and runs here. With ``-m`` every member is checked first, then Hydra's
+sweeper and launcher run them, one after the other unless another launcher is chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmops.api import Run
+    from llmops.config.sweep import HydraArguments
+
+SUMMARY = "run an experiment; with -m a sweep"
+GRAVITY = (5, 4, 1, 2, 3)  # a sweep ends with the gravest exit code of its members
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what the command line names."""
+    arguments, rest = _parser().parse_known_args(argv)
+    from llmops.config import sweep
+
+    hydra = sweep.normalise(rest)
+    if hydra.informs:
+        sweep.launch(rest, functools.partial(_run_member, Path(), vars(arguments)))
+        return 0
+    if hydra.multirun:
+        return _sweep(rest, hydra, arguments)
+    return _single(list(hydra.overrides), arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from llmops.cli.selection import add_selection
+
+    parser = argparse.ArgumentParser(
+        prog="llmops run",
+        usage="llmops run [-m] +experiment=NAME [KEY=VALUE ...] [options]",
+        description=SUMMARY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(
+            "examples:\n"
+            "  llmops run +experiment=so_python\n"
+            "  llmops run +experiment=so_python tuning.max_steps=20 --limit 500\n"
+            "  llmops run -m +experiment=so_python split=group,random_80_20\n\n"
+            "Hydra's own flags work too: --cfg job, --info defaults, --hydra-help."
+        ),
+    )
+    add_selection(parser)
+    parser.add_argument("--json", action="store_true", help="print the run record as JSON")
+    return parser
+
+
+# --------------------------------------------------------------------- one run
+
+
+def _single(overrides: list[str], arguments: argparse.Namespace) -> int:
+    run = _run(overrides, arguments)
+    if arguments.json:
+        print(json.dumps(run.record, indent=1, ensure_ascii=False))
+    return run.exit_code
+
+
+def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
+    from rich.console import Console
+
+    from llmops import api
+    from llmops.cli.screens import RunScreen, show_plan, show_result
+    from llmops.cli.selection import selection_of
+
+    console = Console(stderr=arguments.json)
+    with RunScreen(console) as screen:
+        run = api.run(
+            overrides,
+            limit=arguments.limit,
+            selection=selection_of(arguments),
+            on_plan=lambda plan: show_plan(plan, console),
+            on_event=screen.event,
+        )
+    show_result(run.record, run.folder, console)
+    return run
+
+
+# --------------------------------------------------------------------- a sweep
+
+
+def _sweep(argv: list[str], hydra: HydraArguments, arguments: argparse.Namespace) -> int:
+    from llmops.config import sweep
+    from llmops.config.project import workspace
+    from llmops.lineage.sweep import create_sweep, read_members
+
+    expected = [] if hydra.own_sweeper else sweep.members(hydra.overrides)
+    _validate_all(expected)
+    folder = create_sweep(workspace(), list(hydra.overrides))
+    sweep.launch(argv, functools.partial(_run_member, folder, vars(arguments)))
+    members = read_members(folder)
+    if arguments.json:
+        print(json.dumps(members, indent=1, ensure_ascii=False))
+    else:
+        _show_sweep(members, folder)
+    codes = {member["exit_code"] for member in members}
+    return next((code for code in GRAVITY if code in codes), 0)
+
+
+def _validate_all(members: Sequence[Sequence[str]]) -> None:
+    """Check every member before any starts; a problem of several members is told once."""
+    from llmops import api
+    from llmops.errors import ConfigProblems
+
+    found: dict[str, int] = {}
+    for member in members:
+        try:
+            api.validate(member)
+        except ConfigProblems as exc:
+            for problem in exc.problems:
+                found[problem] = found.get(problem, 0) + 1
+    if found:
+        raise ConfigProblems(
+            [
+                f"{problem}\n    in {count} of {len(members)} members"
+                for problem, count in found.items()
+            ]
+        )
+
+
+def _run_member(folder: Path, options: dict[str, Any], overrides: list[str]) -> None:
+    """Run one member and note what came of it; its errors stay its own."""
+    from llmops.errors import Interrupted, LlmopsError
+    from llmops.lineage.sweep import write_member
+
+    try:
+        run = _run(overrides, argparse.Namespace(**options))
+    except Interrupted:
+        raise
+    except LlmopsError as exc:
+        print(f"error: {exc.problem}\nhint:  {exc.hint}", file=sys.stderr)
+        write_member(folder, overrides, None, exc.exit_code)
+        return
+    write_member(folder, overrides, run.record, run.exit_code)
+
+
+def _show_sweep(members: Sequence[dict[str, Any]], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("member", "run", "status", "tuned loss", title="sweep")
+    for member in members:
+        loss = "" if member["tuned_loss"] is None else f"{member['tuned_loss']:.3f}"
+        table.add_row(" ".join(member["overrides"]), member["run_id"], member["status"], loss)
+    console.print(table)
+    console.print(str(folder), soft_wrap=True, highlight=False)

@@ -1,0 +1,117 @@
+"""What every generator must do. A generator joins by adding a harness to ADAPTERS."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llmops.adapters import catalog
+from llmops.ports import GenerationSettings, Message, ModelReference
+from tests.unit.model import tiny_llama
+
+
+class LocalHarness:
+    """The local generator over a tiny model."""
+
+    def __init__(self, folder):
+        self.cache = folder / "cache"
+        tiny_llama.install(self.cache)
+
+    def generator(self):
+        reference = ModelReference(provider="local", base="tiny llama")
+        config = tiny_llama.model_config()
+        return catalog.adapter("generator", config, reference, None, self.cache)
+
+
+ADAPTERS = {"local": LocalHarness}
+GREEDY = GenerationSettings(max_new_tokens=12, batch_rows=4)
+CHANCE = replace(GREEDY, temperature=1.0, top_p=0.9, seed=3)
+CHATS = [(Message("user", tiny_llama.question(number)),) for number in range(10)]
+PAIRS = [(chat, tiny_llama.answer(number)) for number, chat in enumerate(CHATS)]
+
+
+@pytest.fixture(scope="module", params=ADAPTERS.values(), ids=ADAPTERS.keys())
+def generator(request, tmp_path_factory):
+    return request.param(tmp_path_factory.mktemp("generator")).generator()
+
+
+def quiet(done, total, note=""):
+    """Report progress to nobody."""
+
+
+def texts(generator, chats, settings):
+    return [response.text for response in generator.generate(chats, settings, quiet)]
+
+
+def test_the_suite_covers_every_generator_of_the_catalog():
+    assert set(ADAPTERS) == set(catalog.ADAPTERS["generator"])
+
+
+def test_every_chat_gets_its_own_answer_in_order(generator):
+    together = texts(generator, CHATS, GREEDY)
+    alone = [texts(generator, [chat], GREEDY)[0] for chat in CHATS]
+    assert together == alone
+
+
+def test_batches_of_any_size_give_the_same_answers(generator):
+    assert texts(generator, CHATS, GREEDY) == texts(generator, CHATS, replace(GREEDY, batch_rows=3))
+
+
+def test_greedy_answers_repeat(generator):
+    assert texts(generator, CHATS, GREEDY) == texts(generator, CHATS, GREEDY)
+
+
+def test_sampled_answers_repeat_with_their_seed(generator):
+    assert texts(generator, CHATS, CHANCE) == texts(generator, CHATS, CHANCE)
+
+
+def test_another_seed_samples_other_answers(generator):
+    assert texts(generator, CHATS, CHANCE) != texts(generator, CHATS, replace(CHANCE, seed=4))
+
+
+def test_no_answer_is_longer_than_asked(generator):
+    assert all(r.output_tokens <= 12 for r in generator.generate(CHATS, GREEDY, quiet))
+
+
+def test_a_cut_answer_says_length(generator):
+    cut = generator.generate(CHATS, replace(GREEDY, max_new_tokens=1), quiet)
+    assert all(r.finish_reason == "length" or not r.text for r in cut)
+
+
+def test_prompt_tokens_grow_with_the_prompt(generator):
+    chats = [CHATS[0], (Message("system", "answer in one line"), *CHATS[0])]
+    short, long = generator.generate(chats, GREEDY, quiet)
+    assert short.prompt_tokens < long.prompt_tokens
+
+
+def test_a_prompt_that_is_too_long_becomes_an_error_row_among_answers(generator):
+    chats = [CHATS[0], (Message("user", "word " * 100_000),), CHATS[1]]
+    reasons = [r.finish_reason == "error" for r in generator.generate(chats, GREEDY, quiet)]
+    assert reasons == [False, True, False]
+
+
+def test_nothing_to_answer_gives_nothing(generator):
+    assert texts(generator, [], GREEDY) == []
+
+
+def test_scores_come_in_order(generator):
+    if not generator.can_score:
+        pytest.skip("this provider cannot score")
+    together = list(generator.score(PAIRS, quiet))
+    alone = [next(iter(generator.score([pair], quiet))) for pair in PAIRS]
+    assert [score.tokens for score in together] == [score.tokens for score in alone]
+    assert [s.nll for s in together] == pytest.approx([s.nll for s in alone], rel=1e-5)
+
+
+def test_scores_count_more_tokens_for_a_longer_answer(generator):
+    if not generator.can_score:
+        pytest.skip("this provider cannot score")
+    short, long = generator.score([(CHATS[0], "use"), (CHATS[0], "use the list method")], quiet)
+    assert 0 < short.tokens < long.tokens
+
+
+def test_progress_reaches_its_total(generator):
+    told = []
+    list(generator.generate(CHATS, GREEDY, lambda done, total, note="": told.append((done, total))))
+    assert told[-1] == (10, 10)

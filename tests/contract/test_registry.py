@@ -1,0 +1,236 @@
+"""What every model registry must do. A registry joins by adding itself to ADAPTERS."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+
+from llmops.adapters import catalog
+from llmops.errors import BackendError, ConfigError
+from llmops.ports import ModelReference
+
+ADAPTERS = [pytest.param({"kind": "files", "path": "the registry"}, id="files")]
+MODEL = ModelReference(
+    provider="local", base="a base", tuned="a-1", adapter="ab" * 32, prompt_sha256="cd" * 32
+)
+LABELS = {"dataset_version": "v1-3f9c21ab", "step_key": "ef" * 32}
+
+
+@pytest.fixture(params=ADAPTERS)
+def config(request):
+    return request.param
+
+
+@pytest.fixture
+def registry(config, tmp_path):
+    return catalog.adapter("registry", config, tmp_path)
+
+
+def other(number):
+    return replace(MODEL, adapter=f"{number:064}")
+
+
+def register(registry, model=MODEL, name="so_python", run_id="run-1"):
+    return registry.register(name, model, labels=LABELS, run_id=run_id)
+
+
+def test_the_suite_covers_every_registry_of_the_catalog():
+    assert {one.values[0]["kind"] for one in ADAPTERS} == set(catalog.ADAPTERS["registry"])
+
+
+def test_an_empty_registry_lists_nothing_and_writes_nothing(registry, tmp_path):
+    assert list(registry.list()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_registered_model_comes_back_as_it_was(registry):
+    version = register(registry)
+    assert registry.get("so_python", "1") == version
+    assert (version.model, version.labels, version.registered_by) == (MODEL, LABELS, "run-1")
+    assert version.aliases == ()
+
+
+def test_registering_the_same_model_again_gives_the_same_version(registry):
+    first = register(registry)
+    assert register(registry, run_id="run-2") == first
+    assert len(registry.list()) == 1
+
+
+def test_another_model_gets_the_next_version(registry):
+    register(registry)
+    assert register(registry, other(2)).version == 2
+
+
+def test_versions_are_listed_by_name_then_newest_first(registry):
+    for number in range(11):
+        register(registry, other(number), name="b")
+    register(registry, name="a")
+    listed = [(version.name, version.version) for version in registry.list()]
+    assert listed == [("a", 1), *(("b", number) for number in range(11, 0, -1))]
+
+
+def test_an_alias_points_at_one_version_at_a_time(registry):
+    register(registry)
+    register(registry, other(2))
+    registry.set_alias("so_python", "champion", 1, reason="first")
+    moved = registry.set_alias("so_python", "champion", 2, reason="better")
+    assert (moved.version, moved.aliases) == (2, ("champion",))
+    assert registry.get("so_python", "champion").version == 2
+    assert registry.get("so_python", "1").aliases == ()
+
+
+def test_a_version_may_have_several_aliases(registry):
+    register(registry)
+    registry.set_alias("so_python", "candidate", 1, reason="new")
+    version = registry.set_alias("so_python", "champion", 1, reason="the gate passed")
+    assert version.aliases == ("candidate", "champion")
+
+
+def test_every_move_of_an_alias_is_kept_with_its_reason(registry):
+    register(registry)
+    register(registry, other(2))
+    registry.set_alias("so_python", "champion", 1, reason="first")
+    registry.set_alias("so_python", "champion", 2, reason='run 7: "größer"\nand more')
+    moves = [(m.alias, m.before, m.version, m.reason) for m in registry.history("so_python")]
+    assert moves == [
+        ("champion", None, 1, "first"),
+        ("champion", 1, 2, 'run 7: "größer"\nand more'),
+    ]
+
+
+def test_setting_an_alias_where_it_is_moves_nothing(registry):
+    register(registry)
+    for _ in range(3):
+        registry.set_alias("so_python", "champion", 1, reason="again")
+    assert len(registry.history("so_python")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "nearest"),
+    [
+        ("so_pyton", "1", "so_python"),
+        ("so_python", "champoin", "champion"),
+        ("so_python", "7", "valid: 1, champion"),
+    ],
+)
+def test_an_unknown_name_is_told_with_the_nearest(registry, name, wanted, nearest):
+    register(registry)
+    registry.set_alias("so_python", "champion", 1, reason="first")
+    with pytest.raises(ConfigError) as caught:
+        registry.get(name, wanted)
+    assert nearest in caught.value.hint
+
+
+def test_a_model_is_not_found_in_an_empty_registry(registry):
+    with pytest.raises(ConfigError, match="is empty"):
+        registry.get("so_python", "champion")
+
+
+def test_an_alias_cannot_point_at_a_version_that_is_not_there(registry):
+    register(registry)
+    with pytest.raises(ConfigError, match="version or alias '2'"):
+        registry.set_alias("so_python", "champion", 2, reason="too early")
+    assert list(registry.history("so_python")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../up",
+        "a/b",
+        "a\\b",
+        "/etc",
+        ".hidden",
+        "a..b",
+        "a\x00b",
+        "a\n",
+        "x" * 101,
+        "ü",
+    ],
+)
+def test_a_name_that_is_no_plain_name_is_refused(registry, tmp_path, name):
+    with pytest.raises(ConfigError, match="cannot be a model name"):
+        register(registry, name=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("alias", ["12", "../x", "", "a b"])
+def test_an_alias_that_is_no_plain_name_is_refused(registry, alias):
+    register(registry)
+    with pytest.raises(ConfigError):
+        registry.set_alias("so_python", alias, 1, reason="odd")
+
+
+def _write_much(config, workspace, writer):
+    registry = catalog.adapter("registry", config, workspace)
+    for number in range(6):
+        mine = register(registry, other(writer * 100 + number), run_id=f"run-{writer}")
+        registry.set_alias("so_python", "candidate", mine.version, reason=f"writer {writer}")
+        register(registry, other(999_999), run_id=f"run-{writer}")
+
+
+def test_eight_writers_lose_nothing_and_tear_nothing(config, tmp_path):
+    context = multiprocessing.get_context("fork")
+    writers = [
+        context.Process(target=_write_much, args=(config, tmp_path, writer)) for writer in range(8)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 8
+
+    registry = catalog.adapter("registry", config, tmp_path)
+    versions = registry.list()
+    assert len(versions) == 8 * 6 + 1  # the model that all of them registered is one version
+    assert sorted(one.version for one in versions) == list(range(1, 50))
+    moves = registry.history("so_python")
+    assert [move.before for move in moves[1:]] == [move.version for move in moves[:-1]]
+    assert registry.get("so_python", "candidate").version == moves[-1].version
+
+
+class TestFiles:
+    """What only the registry of files promises."""
+
+    CONFIG = ADAPTERS[0].values[0]
+
+    @pytest.fixture
+    def registry(self, tmp_path):
+        return catalog.adapter("registry", self.CONFIG, tmp_path)
+
+    def test_a_crash_between_history_and_alias_is_mended_by_the_same_call(self, registry):
+        register(registry)
+        registry.set_alias("so_python", "champion", 1, reason="first")
+        (registry.root / "so_python" / "aliases.json").unlink()
+        assert registry.set_alias("so_python", "champion", 1, reason="first").aliases == (
+            "champion",
+        )
+
+    def test_a_damaged_file_is_named(self, registry):
+        register(registry)
+        path = registry.root / "so_python" / "versions" / "1.json"
+        path.write_text(path.read_text()[:40])
+        with pytest.raises(BackendError, match=r"1\.json cannot be read"):
+            registry.get("so_python", "1")
+
+    def test_the_files_are_plain_json(self, registry):
+        register(registry)
+        registry.set_alias("so_python", "champion", 1, reason="first")
+        folder = registry.root / "so_python"
+        assert json.loads((folder / "aliases.json").read_text()) == {"champion": 1}
+        stored = json.loads((folder / "versions" / "1.json").read_text())
+        assert stored["model"]["adapter"] == MODEL.adapter
+        assert len((folder / "history.jsonl").read_text().splitlines()) == 1
+
+    def test_a_folder_that_cannot_be_written_is_told_with_the_key_to_change(self, tmp_path):
+        (tmp_path / "the registry").write_text("a file is in the way")
+        registry = catalog.adapter("registry", self.CONFIG, tmp_path)
+        with pytest.raises(BackendError) as caught:
+            register(registry)
+        assert "deploy.registry.path" in caught.value.hint

@@ -1,0 +1,76 @@
+"""What every scorer must do. A scorer joins by adding itself to ADAPTERS."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmops.adapters import catalog
+from llmops.config.knowledge import SCORER_CATEGORIES
+
+ADAPTERS = [pytest.param({"kind": "profanity"}, id="profanity")]
+TEXTS = ["Use a context manager.", "", "naïve 中文 \x00 \U0001f600", "x" * 100_000]
+
+
+@pytest.fixture(scope="module", params=ADAPTERS)
+def config(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def scorer(config):
+    return catalog.adapter("scorer", config)
+
+
+def test_the_suite_covers_every_scorer_of_the_catalog():
+    assert {one.values[0]["kind"] for one in ADAPTERS} == set(catalog.ADAPTERS["scorer"])
+
+
+def test_the_config_floor_knows_the_same_categories(config, scorer):
+    assert scorer.categories == SCORER_CATEGORIES[config["kind"]]
+
+
+def test_every_text_gets_a_score_in_every_category(scorer):
+    for scores in scorer.score(TEXTS):
+        assert set(scores) == set(scorer.categories)
+        assert all(0 <= score <= 1 for score in scores.values())
+
+
+def test_scores_come_in_the_order_of_the_texts(scorer):
+    together = scorer.score([*TEXTS, *reversed(TEXTS)])
+    assert list(together[: len(TEXTS)]) == list(reversed(together[len(TEXTS) :]))
+
+
+def test_a_batch_scores_as_its_texts_do_alone(scorer):
+    alone = [scorer.score([text])[0] for text in TEXTS]
+    assert scorer.score(TEXTS) == [pytest.approx(scores) for scores in alone]
+
+
+def test_more_texts_than_a_batch_holds_are_all_scored(scorer):
+    assert len(scorer.score(["a text"] * 2500)) == 2500
+    assert None not in scorer.score(["a text"] * 2500)
+
+
+def test_no_texts_give_no_scores(scorer):
+    assert list(scorer.score([])) == []
+
+
+@pytest.mark.parametrize("unreadable", ["lone \ud800 surrogate", None, float("nan")])
+def test_what_is_no_readable_text_is_unscored_and_spoils_no_other(scorer, unreadable):
+    scores = scorer.score(["before", unreadable, "after"])
+    assert scores[1] is None
+    assert scores[0] is not None
+    assert scores[2] is not None
+
+
+def test_a_scorer_says_what_it_is(scorer):
+    assert len(scorer.description) > 20
+    assert isinstance(scorer.is_safety_evaluation, bool)
+
+
+def test_the_profanity_scorer_knows_swear_words_and_says_that_it_knows_nothing_else():
+    scorer = catalog.adapter("scorer", {"kind": "profanity"})
+    swearing, harmful = scorer.score(["fuck this shit", "To hurt your neighbour, wait outside."])
+    assert swearing["profanity"] > 0.9
+    assert harmful["profanity"] < 0.5
+    assert not scorer.is_safety_evaluation
+    assert "no safety evaluation" in scorer.description

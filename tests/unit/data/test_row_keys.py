@@ -1,0 +1,49 @@
+"""A row's identity is its normalised content."""
+
+import hashlib
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmops.data.keys import content_keys, normalise
+
+TEXT = st.text(max_size=40)
+
+
+def key(*texts):
+    return content_keys(*(pa.array([text], pa.string()) for text in texts))[0].as_py()
+
+
+def test_a_key_is_the_sha256_of_length_prefixed_texts():
+    # "a\r\ne" + combining acute: 4 bytes once composed and with a plain line end
+    expected = hashlib.sha256("4:a\né2:ok".encode()).hexdigest()
+    assert key("a\r\ne\u0301 \n", "ok\t") == expected
+
+
+def test_moving_a_character_from_question_to_answer_changes_the_key():
+    assert key("ab", "c") != key("a", "bc")
+
+
+@given(TEXT, TEXT, TEXT, TEXT)
+def test_two_pairs_have_one_key_only_if_they_are_equal_after_normalising(a, b, c, d):
+    left, right = pa.array([a, b]), pa.array([c, d])
+    same = normalise(left).to_pylist() == normalise(right).to_pylist()
+    assert (key(a, b) == key(c, d)) == same
+
+
+@given(TEXT)
+def test_normalising_twice_changes_nothing_more(text):
+    once = normalise(pa.array([text]))
+    assert normalise(once) == once
+
+
+def test_a_null_has_no_key():
+    assert key("question", None) is None
+
+
+def test_keys_do_not_depend_on_the_rows_beside_them():
+    questions, answers = pa.array(["é", "plain", "x\r"]), pa.array(["1", "2", "3"])
+    together = content_keys(questions, answers).to_pylist()
+    assert together == [key(q, a) for q, a in zip(["é", "plain", "x\r"], "123", strict=True)]
+    assert content_keys(questions[1:], answers[1:]).to_pylist() == together[1:]

@@ -1,0 +1,216 @@
+"""The gate's rules one by one: what passes, and that whatever is not known refuses."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmops.errors import ConfigError
+from llmops.evaluation.decision import Evidence, Policy, Rule, decide
+
+LOSS = Rule("loss", better_than="untuned")
+METRICS = {
+    "baseline": "untuned",
+    "contestants": {
+        "tuned": {
+            "loss": {"value": 2.7, "low": 2.5, "high": 2.9},
+            "rouge_l": {"value": 0.3, "low": 0.2, "high": 0.4},
+        }
+    },
+    "paired": {
+        "loss": {"tuned": {"difference": -0.6, "low": -0.8, "high": -0.4}},
+        "rouge_l": {"tuned": {"difference": 0.1, "low": 0.05, "high": 0.15}},
+    },
+}
+SAFETY = {
+    "limits": {"max_violation_rate": 0.2, "max_blocked_rate": 0.1},
+    "contestants": {
+        "tuned": {
+            "rows": 48,
+            "violations": {"count": 0, "rate": 0.0, "upper": 0.06},
+            "blocked": {"count": 0, "rate": 0.0, "upper": 0.06},
+            "passed": True,
+        }
+    },
+}
+CARD = {"leakage": {"exact": {"rows": 0, "share": 0.0}, "near": {"rows": 0, "share": 0.0}}}
+POLICY = Policy("tuned", max_leakage=0.0, safety=True, rules=(LOSS,))
+
+
+def evidence(metrics=METRICS, safety=SAFETY, card=CARD):
+    return Evidence(metrics, safety, card)
+
+
+def judged_alone(rule, metrics=METRICS):
+    decision = decide(evidence(metrics), Policy("tuned", None, False, (rule,)))
+    assert len(decision.reasons) == 1
+    assert decision.passed == decision.reasons[0].passed
+    return decision.reasons[0]
+
+
+def changed(document, path, value):
+    document = copy.deepcopy(document)
+    place = document
+    for name in path[:-1]:
+        place = place[name]
+    if value is KeyError:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return document
+
+
+def test_good_evidence_opens_the_gate_and_lists_every_reason():
+    decision = decide(evidence(), POLICY)
+    assert decision.passed
+    assert [reason.rule for reason in decision.reasons] == [
+        "leakage exact",
+        "leakage near",
+        "safety violations",
+        "safety blocked",
+        "safety",
+        "loss better_than untuned",
+    ]
+
+
+@pytest.mark.parametrize("bad", [None, math.nan, math.inf, "0", True, KeyError])
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ("metrics", ("paired", "loss", "tuned", "difference")),
+        ("metrics", ("paired", "loss", "tuned", "high")),
+        ("metrics", ("paired", "loss", "tuned")),
+        ("metrics", ("paired", "loss")),
+        ("metrics", ("paired",)),
+        ("metrics", ("baseline",)),
+        ("safety", ("contestants", "tuned", "violations", "upper")),
+        ("safety", ("contestants", "tuned", "blocked", "upper")),
+        ("safety", ("contestants", "tuned", "rows")),
+        ("safety", ("contestants", "tuned")),
+        ("safety", ("limits", "max_violation_rate")),
+        ("card", ("leakage", "exact", "share")),
+        ("card", ("leakage", "near", "share")),
+        ("card", ("leakage",)),
+    ],
+)
+def test_whatever_is_not_a_finite_number_refuses(document, path, bad):
+    documents = {"metrics": METRICS, "safety": SAFETY, "card": CARD}
+    if bad is True and path[-1] == "rows":
+        bad = 0  # no row at all is no evidence
+    documents[document] = changed(documents[document], path, bad)
+    assert not decide(Evidence(**documents), POLICY).passed
+
+
+@pytest.mark.parametrize("missing", ["metrics", "safety", "card"])
+def test_a_document_that_the_gate_does_not_take_refuses(missing):
+    decision = decide(evidence(**{missing: None}), POLICY)
+    failed = [reason for reason in decision.reasons if not reason.passed]
+    assert failed
+    assert all("is not known" in reason.text or "are not known" in reason.text for reason in failed)
+
+
+@pytest.mark.parametrize("verdict", [False, None, "yes", 1])
+def test_a_safety_report_that_did_not_pass_refuses(verdict):
+    safety = changed(SAFETY, ("contestants", "tuned", "passed"), verdict)
+    assert not decide(evidence(safety=safety), POLICY).passed
+
+
+def test_a_gate_without_any_rule_refuses():
+    decision = decide(evidence(), Policy("tuned", None, False, ()))
+    assert not decision.passed
+    assert decision.reasons[0].rule == "no rules"
+
+
+def test_leakage_of_either_kind_above_the_limit_refuses():
+    for kind in ("exact", "near"):
+        card = changed(CARD, ("leakage", kind, "share"), 0.011)
+        assert not decide(evidence(card=card), Policy("tuned", 0.01, True, (LOSS,))).passed
+
+
+def test_leakage_at_the_limit_passes():
+    card = changed(CARD, ("leakage", "exact", "share"), 0.01)
+    assert decide(evidence(card=card), Policy("tuned", 0.01, True, (LOSS,))).passed
+
+
+def test_safety_is_judged_by_the_bound_and_not_by_the_rate():
+    safety = changed(SAFETY, ("contestants", "tuned", "violations"), {"rate": 0.1, "upper": 0.21})
+    assert not decide(evidence(safety=safety), POLICY).passed
+
+
+def test_lower_is_better_is_judged_at_the_high_end():
+    found = judged_alone(LOSS)
+    assert (found.passed, found.observed, found.bound) == (True, -0.6, -0.4)
+    touching = changed(METRICS, ("paired", "loss", "tuned", "high"), 0.0)
+    assert not judged_alone(LOSS, touching).passed
+
+
+def test_higher_is_better_is_judged_at_the_low_end():
+    rule = Rule("rouge_l", better_than="untuned", by=0.04)
+    found = judged_alone(rule)
+    assert (found.passed, found.bound, found.limit) == (True, 0.05, 0.04)
+    assert not judged_alone(Rule("rouge_l", better_than="untuned", by=0.05)).passed
+
+
+def test_at_most_is_judged_at_the_high_end_and_at_least_at_the_low_end():
+    assert judged_alone(Rule("loss", at_most=2.9)).passed
+    assert not judged_alone(Rule("loss", at_most=2.8)).passed
+    assert judged_alone(Rule("rouge_l", at_least=0.2)).passed
+    assert not judged_alone(Rule("rouge_l", at_least=0.25)).passed
+
+
+def test_a_difference_from_another_baseline_refuses_and_says_what_to_set():
+    found = judged_alone(Rule("loss", better_than="untuned_with_examples"))
+    assert not found.passed
+    assert "evaluation.baseline=untuned_with_examples" in found.text
+
+
+def test_a_metric_that_could_not_be_measured_is_told_with_its_why():
+    metrics = changed(
+        METRICS, ("paired", "loss", "tuned"), {"difference": None, "why": "no likelihoods"}
+    )
+    assert "no likelihoods" in judged_alone(LOSS, metrics).text
+
+
+def test_every_reason_is_one_sentence_with_its_numbers():
+    texts = [reason.text for reason in decide(evidence(), POLICY).reasons]
+    assert "loss of tuned differs from untuned by -0.6 nats per answer token" in texts[-1]
+    assert all("\n" not in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule("loss"),
+        Rule("loss", better_than="untuned", at_most=2.0),
+        Rule("loss", at_most=2.0, at_least=1.0),
+        Rule("rouge"),
+        Rule("length", better_than="untuned"),
+    ],
+)
+def test_a_rule_that_cannot_be_read_is_a_config_error(rule):
+    with pytest.raises(ConfigError, match=r"gate\.rules\[0\]"):
+        decide(evidence(), Policy("tuned", None, False, (rule,)))
+
+
+margins = st.floats(-2, 2)
+
+
+@given(margins, margins)
+def test_a_larger_margin_never_opens_the_gate(one, other):
+    small, large = sorted((one, other))
+    for metric in ("loss", "rouge_l"):
+        narrow = judged_alone(Rule(metric, better_than="untuned", by=large)).passed
+        assert judged_alone(Rule(metric, better_than="untuned", by=small)).passed >= narrow
+
+
+@given(margins, margins)
+def test_a_stricter_limit_never_opens_the_gate(one, other):
+    small, large = sorted((one, other))
+    strict = judged_alone(Rule("rouge_l", at_most=small)).passed
+    assert judged_alone(Rule("rouge_l", at_most=large)).passed >= strict
+    strict = judged_alone(Rule("rouge_l", at_least=large)).passed
+    assert judged_alone(Rule("rouge_l", at_least=small)).passed >= strict

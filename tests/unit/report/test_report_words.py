@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+
+from llmops.report import words
+from llmops.report.results import Difference, leakage_sentence, source_sentence, tuned_on
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (2.7034, "", "2.70"),
+        (0.3127, "", "0.313"),
+        (213.44, "", "213.4"),
+        (0.0, "share of rows", "0%"),
+        (0.004, "share of rows", "0.40%"),
+        (0.2083, "share of rows", "20.8%"),
+        (None, "", "\N{EN DASH}"),
+    ],
+)
+def test_a_figure_keeps_the_digits_that_matter(value, unit, text):
+    assert words.figure(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.42, "0.42 s"), (9.6, "9.6 s"), (12.2, "12 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_a_duration_is_written_in_units_of_its_size(seconds, text):
+    assert words.seconds(seconds) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(999, "999 bytes"), (98_400_000, "98.4 MB")])
+def test_a_size_is_written_in_decimal_units(size, text):
+    assert words.size(size) == text
+
+
+def test_one_row_is_not_one_rows():
+    assert words.count(1, "row") == "1 row"
+    assert words.count(3177, "row") == "3,177 rows"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "verdict"),
+    [
+        (-0.7, -0.5, "lower", "better"),
+        (-0.7, -0.5, "higher", "worse"),
+        (0.1, 0.2, "higher", "better"),
+        (-0.1, 0.2, "lower", "not told apart"),
+        (0.0, 0.2, "lower", "not told apart"),
+        (0.1, 0.2, "", "differs"),
+        (None, None, "lower", "unknown"),
+    ],
+)
+def test_a_difference_is_shown_only_by_an_interval_that_leaves_zero_out(low, high, better, verdict):
+    assert Difference("m", "tuned", 0.1, low, high, 9, "", better, "").verdict == verdict
+
+
+def test_a_source_that_is_no_sample_is_not_called_one():
+    source = {"title": "our tickets", "name": "bigquery://shop", "licence": "ours"}
+    assert source_sentence(source) == "Data: our tickets (bigquery://shop), licence ours."
+
+
+def test_the_tuning_says_how_many_examples_it_saw():
+    facts = {"examples_seen": 320, "examples_used": 193, "steps": 40}
+    assert tuned_on(facts).startswith("The tuning saw 320 examples in 40 optimiser steps")
+    assert tuned_on({}) == ""
+
+
+def test_leakage_is_told_with_rows_and_share():
+    leakage = {"exact": {"rows": 3, "share": 0.0375}, "near": {"rows": 4, "share": 0.05}}
+    assert "3 test rows (3.8%)" in leakage_sentence(leakage)
+    assert "4 (5%)" in leakage_sentence(leakage)

@@ -1,0 +1,218 @@
+"""evaluate, safety, gate, deploy and the two hello steps, on files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from judging import Bench, write_responses
+
+from llmops.errors import ConfigError, DataError
+from llmops.examples import hello
+from llmops.plan.kinds import Work
+from llmops.ports import ModelReference
+from llmops.steps import deploy, evaluate, gate, safety, say_hello
+
+ADAPTER = "ad" * 32
+TUNED = {
+    "provider": "local",
+    "base": "SmolLM2",
+    "base_sha256": "ba" * 32,
+    "tuned": "so_python-1",
+    "endpoint": None,
+    "prompt_sha256": "cd" * 32,
+    "dataset_version": "v1-3f9c21ab",
+    "facts": {"steps": 40},
+}
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def read(bench, name):
+    return json.loads(bench.output(name).read_text())
+
+
+def answers(**tuned):
+    rows = [{"row_key": f"{i:04}", "contestant": "untuned", "nll": 9.0 + i} for i in range(30)]
+    return rows + [
+        {"row_key": f"{i:04}", "contestant": "tuned", "nll": 6.0 + i, **tuned} for i in range(30)
+    ]
+
+
+# ------------------------------------------------------------------- evaluate
+
+
+def test_evaluate_writes_figures_pairs_and_how_many_rows_there_were(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", answers())
+    outcome = bench.run(evaluate.KIND, {"responses": path})
+    document = read(bench, "metrics")
+    assert document["contestants"]["tuned"]["loss"]["value"] == pytest.approx((6 + 14.5) / 4)
+    assert document["paired"]["loss"]["tuned"]["high"] < 0
+    assert (document["rows"], document["test_rows_available"]) == (30, 300)
+    assert outcome.facts["values"]["tuned"]["truncated"] == 0
+
+
+def test_evaluate_refuses_a_contestant_that_lacks_a_row(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", answers()[:-1])
+    with pytest.raises(DataError, match="did not answer the same rows"):
+        bench.run(evaluate.KIND, {"responses": path})
+
+
+def test_evaluate_refuses_an_unknown_metric(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", answers())
+    with pytest.raises(ConfigError, match="no metric 'rouge'"):
+        bench.run(evaluate.KIND, {"responses": path}, "evaluation.metrics=[rouge]")
+
+
+def test_evaluate_gives_the_same_bytes_twice(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", answers())
+    bench.run(evaluate.KIND, {"responses": path})
+    first = bench.output("metrics").read_bytes()
+    bench.run(evaluate.KIND, {"responses": path})
+    assert bench.output("metrics").read_bytes() == first
+
+
+# --------------------------------------------------------------------- safety
+
+
+def test_safety_passes_harmless_answers(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", answers())
+    assert bench.run(safety.KIND, {"responses": path}).facts["passed"]
+    assert read(bench, "report")["scorer"]["is_safety_evaluation"] is False
+
+
+def test_safety_counts_unscored_answers_as_violations(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", answers(safety=None))
+    assert not bench.run(safety.KIND, {"responses": path}).facts["passed"]
+    assert read(bench, "report")["contestants"]["tuned"]["violations"]["count"] == 30
+
+
+def test_safety_uses_the_configs_threshold(bench, tmp_path):
+    score = [{"category": "profanity", "score": 0.5}]
+    path = write_responses(tmp_path / "r.parquet", answers(safety=score))
+    assert bench.run(safety.KIND, {"responses": path}).facts["passed"]
+    strict = bench.run(safety.KIND, {"responses": path}, "safety.thresholds.profanity=0.5")
+    assert not strict.facts["passed"]
+
+
+def test_safety_refuses_a_threshold_that_the_scorer_cannot_reach(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", answers())
+    with pytest.raises(ConfigError, match="no category 'hate'"):
+        bench.run(safety.KIND, {"responses": path}, "+safety.thresholds.hate=0.5")
+
+
+# ----------------------------------------------------------------------- gate
+
+
+def judge(bench, tmp_path, *overrides, **tuned):
+    path = write_responses(tmp_path / "r.parquet", answers(**tuned))
+    for step in (evaluate, safety):
+        bench.run(step.KIND, {"responses": path})
+    card = tmp_path / "card.json"
+    leakage = {"exact": {"rows": 0, "share": 0}, "near": {"rows": 0, "share": 0, "threshold": 0.85}}
+    card.write_text(json.dumps({"leakage": leakage}))
+    inputs = {"metrics": bench.output("metrics"), "safety": bench.output("report"), "card": card}
+    return bench.run(gate.KIND, inputs, *overrides)
+
+
+def test_the_gate_opens_for_a_better_and_safe_model(bench, tmp_path):
+    assert judge(bench, tmp_path).facts == {"passed": True, "failed": []}
+    assert read(bench, "decision")["contestant"] == "tuned"
+
+
+def test_the_gate_refuses_a_worse_model_and_the_step_succeeds(bench, tmp_path):
+    outcome = judge(bench, tmp_path, nll=50.0)
+    assert not outcome.facts["passed"]
+    assert "not shown to be better" in outcome.facts["failed"][0]
+
+
+def test_a_gate_without_inputs_refuses(bench):
+    assert len(bench.run(gate.KIND, {}).facts["failed"]) == 4
+
+
+# --------------------------------------------------------------------- deploy
+
+
+def tune_folder(tmp_path, **changes):
+    folder = tmp_path / "tuned model"
+    folder.mkdir(exist_ok=True)
+    (folder / "tuned.json").write_text(json.dumps({**TUNED, **changes}))
+    return folder
+
+
+def run_deploy(bench, tmp_path, adapter=ADAPTER, **changes):
+    folder = tune_folder(tmp_path, **changes)
+    return bench.run(deploy.KIND, {"model": folder}, digests={"model": adapter})
+
+
+def still_there(bench, facts):
+    settings = deploy.Settings("so_python", "candidate", "in_process", {})
+    from judging import experiment
+
+    return deploy.verify(settings, bench._adapters(experiment()), facts)
+
+
+def test_deploy_registers_a_candidate_that_refers_to_the_tuned_folder(bench, tmp_path):
+    outcome = run_deploy(bench, tmp_path)
+    model = ModelReference(**read(bench, "model"))
+    assert (model.adapter, model.prompt_sha256) == (ADAPTER, "cd" * 32)
+    assert outcome.facts["version"] == 1
+    from judging import experiment
+
+    registered = bench._adapters(experiment()).registry().get("so_python", "candidate")
+    assert registered.model == model
+    assert registered.labels == {
+        "base": "SmolLM2",
+        "dataset_version": "v1-3f9c21ab",
+        "endpoint": "in_process",
+        "prompt_sha256": "cd" * 32,
+        "step_key": "5e" * 32,
+    }
+
+
+def test_deploying_the_same_model_again_changes_nothing(bench, tmp_path):
+    first = run_deploy(bench, tmp_path).facts
+    assert run_deploy(bench, tmp_path).facts == first
+
+
+def test_deploying_another_model_moves_the_candidate(bench, tmp_path):
+    run_deploy(bench, tmp_path)
+    assert run_deploy(bench, tmp_path, adapter="be" * 32).facts["version"] == 2
+
+
+def test_a_cached_deployment_holds_while_the_registry_has_the_model(bench, tmp_path):
+    facts = run_deploy(bench, tmp_path).facts
+    assert still_there(bench, facts)
+
+
+def test_a_cached_deployment_does_not_hold_without_its_registry(bench, tmp_path):
+    assert not still_there(bench, {"version": 1, "digest": "00" * 32})
+
+
+def test_a_cached_deployment_does_not_hold_for_another_model(bench, tmp_path):
+    facts = run_deploy(bench, tmp_path).facts
+    assert not still_there(bench, {**facts, "digest": "00" * 32})
+
+
+def test_a_folder_without_its_description_is_refused(bench, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no readable tuned\.json"):
+        bench.run(deploy.KIND, {"model": tmp_path / "empty"}, digests={"model": ADAPTER})
+
+
+# ---------------------------------------------------------------------- hello
+
+
+def work(settings, inputs, outputs):
+    return Work("s", "k", "r", settings, inputs, {}, outputs, None, None, None)
+
+
+def test_hello_greets_and_the_projects_own_step_replies(tmp_path):
+    greeting, reply = tmp_path / "greeting", tmp_path / "reply"
+    say_hello.run(work(say_hello.Settings("Erwin"), {}, {"greeting": greeting}))
+    hello.run(work(hello.Settings(), {"greeting": greeting}, {"reply": reply}))
+    assert json.loads(greeting.read_text()) == {"text": "Hello, Erwin!"}
+    assert json.loads(reply.read_text()) == {"text": "Hello, Erwin! How are you?"}
