@@ -97,7 +97,9 @@ def table(summaries: Mapping[str, Summary]) -> None:
     print(f"{'':36s} {'wall s':>8s} {'CPU s':>8s} {'MB':>6s}   wall s, all")
     for name, summary in summaries.items():
         walls = " ".join(f"{sample.wall:.2f}" for sample in summary.samples)
-        print(f"{name:36s} {summary.wall:8.3f} {summary.cpu:8.3f} {summary.megabytes:6.0f}   {walls}")
+        print(
+            f"{name:36s} {summary.wall:8.3f} {summary.cpu:8.3f} {summary.megabytes:6.0f}   {walls}"
+        )
 
 
 def machine(packages: Sequence[str] = ()) -> str:

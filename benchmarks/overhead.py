@@ -31,7 +31,7 @@ def add_one(source, start, target):
     number = json.loads(source.read_text())["number"] if source else start
     target.write_text(json.dumps({"number": number + 1}))
 '''
-KINDS_MODULE = '''
+KINDS_MODULE = """
 from dataclasses import dataclass
 from llmops.plan.kinds import Outcome, Port, StepKind, leaf
 from add_one import add_one
@@ -50,8 +50,8 @@ KINDS = (
         takes=(Port("number", "json", optional=True),), gives=(Port("number", "json"),),
     ),
 )
-'''
-CALLS = f'''
+"""
+CALLS = f"""
 import sys
 from pathlib import Path
 from add_one import add_one
@@ -61,7 +61,7 @@ for number in range({STEPS}):
     target = Path(sys.argv[1]) / f"{{number}}.json"
     add_one(source, 0, target)
     source = target
-'''
+"""
 
 
 def main() -> None:
@@ -87,7 +87,10 @@ def main() -> None:
         "results": summaries,
     }
     print("\noverhead a step, seconds       wall    CPU")
-    for title, key in (("all of it, over ten steps", "per_step"), ("one more step", "one_more_step")):
+    for title, key in (
+        ("all of it, over ten steps", "per_step"),
+        ("one more step", "one_more_step"),
+    ):
         print(f"  {title:26s} {figures[key]['wall']:6.3f} {figures[key]['cpu']:6.3f}")
     publish("overhead", figures, ("kfp",))
 

@@ -21,14 +21,14 @@ from llmops.config.compose import Composed
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
 from llmops.errors import ConfigError, Interrupted, LlmopsError, StepFailed, unknown_name
-from llmops.execute import source_facts
+from llmops.execute import ask_source
 from llmops.lineage import lock, machine, record
 from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
 from llmops.plan import build as planning
 from llmops.plan.build import Facts, Plan, Selection
 from llmops.plan.graph import Graph, build_graph
 from llmops.plan.keys import read_settings
-from llmops.plan.kinds import Adapters, KindTable
+from llmops.plan.kinds import Adapters, KindTable, Source
 from llmops.ports import Store
 from llmops.steps import step_kinds
 from llmops.worker import REQUEST
@@ -73,11 +73,21 @@ def validate(overrides: Sequence[str]) -> Composed:
     Raises:
         ConfigProblems: With every mistake at once.
     """
-    from llmops.config.validate import validate as validate_config
+    return validate_members(overrides, sweep=False)[0]
 
-    composed = validate_config(overrides)
-    build_graph(composed.config["pipeline"], step_kinds(composed.config["project"]["steps"]))
-    return composed
+
+def validate_members(overrides: Sequence[str], *, sweep: bool) -> list[Composed]:
+    """Compose and check every member of a sweep, or the one experiment; run nothing.
+
+    Raises:
+        ConfigProblems: With the mistakes of all members at once.
+    """
+    from llmops.config.validate import validate_members as validate_configs
+
+    members = validate_configs(overrides, sweep=sweep)
+    for composed in members:
+        build_graph(composed.config["pipeline"], step_kinds(composed.config["project"]["steps"]))
+    return members
 
 
 def plan(
@@ -203,21 +213,24 @@ def _limited(config: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
 def _plan(opened: _Opened, selection: Selection) -> Plan:
     graph = build_graph(opened.config["pipeline"], opened.kinds)
     sources = _sources(graph, opened)
-    facts = Facts(opened.store.entry, sources, _before(opened))
-    notes = tuple(note for source in sources.values() for note in source.get("notes", ()))
+    facts = Facts(
+        entry=opened.store.entry,
+        sources={step: source.facts for step, source in sources.items()},
+        before=_before(opened),
+    )
     return planning.build(
         opened.config,
         opened.kinds,
         facts,
         config_digest=opened.digest,
         selection=selection,
-        notes=notes,
+        notes=tuple(note for source in sources.values() for note in source.notes),
     )
 
 
-def _sources(graph: Graph, opened: _Opened) -> dict[str, Mapping[str, Any]]:
+def _sources(graph: Graph, opened: _Opened) -> dict[str, Source]:
     return {
-        node.name: source_facts(
+        node.name: ask_source(
             node.kind, read_settings(node.kind, opened.config, node.name), opened.adapters
         )
         for node in graph.nodes

@@ -18,7 +18,7 @@ from llmops.artifacts import Artifact
 from llmops.errors import ConfigError
 from llmops.plan.graph import Node
 from llmops.plan.keys import read_settings, step_key
-from llmops.plan.kinds import Adapters, Outcome, StepKind, Work
+from llmops.plan.kinds import Adapters, Outcome, Source, StepKind, Work
 from llmops.ports import IndexEntry, Progress, Store
 
 
@@ -50,7 +50,7 @@ def execute(task: Task, store: Store, adapters: Adapters, progress: Progress) ->
     kind = task.node.kind
     settings = read_settings(kind, task.config, task.node.name)
     inputs = {name: artifact.sha256 for name, artifact in task.inputs.items()}
-    source = source_facts(kind, settings, adapters)
+    source = ask_source(kind, settings, adapters).facts
     key = step_key(kind, settings, inputs, source)
     with store.lock(key):
         found = None if task.forced else store.entry(key)
@@ -76,11 +76,9 @@ def execute(task: Task, store: Store, adapters: Adapters, progress: Progress) ->
         return Result(entry, cached=False)
 
 
-def source_facts(
-    kind: StepKind, settings: Mapping[str, Any], adapters: Adapters
-) -> Mapping[str, Any]:
-    """Ask what the key of this step must know of the outside world; empty for most kinds."""
-    return kind.source(structure(kind, settings), adapters) if kind.source else {}
+def ask_source(kind: StepKind, settings: Mapping[str, Any], adapters: Adapters) -> Source:
+    """Ask what this step knows of the outside world; nothing for most kinds."""
+    return kind.source(structure(kind, settings), adapters) if kind.source else Source({})
 
 
 def structure(kind: StepKind, settings: Mapping[str, Any]) -> Any:

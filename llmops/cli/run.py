@@ -91,12 +91,13 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
 
 
 def _sweep(argv: list[str], hydra: HydraArguments, arguments: argparse.Namespace) -> int:
+    from llmops import api
     from llmops.config import sweep
     from llmops.config.project import workspace
     from llmops.lineage.sweep import create_sweep, read_members
 
-    expected = [] if hydra.own_sweeper else sweep.members(hydra.overrides)
-    _validate_all(expected)
+    if not hydra.own_sweeper:  # another sweeper makes its members up as it goes
+        api.validate_members(hydra.overrides, sweep=True)
     folder = create_sweep(workspace(), list(hydra.overrides))
     sweep.launch(argv, functools.partial(_run_member, folder, vars(arguments)))
     members = read_members(folder)
@@ -106,27 +107,6 @@ def _sweep(argv: list[str], hydra: HydraArguments, arguments: argparse.Namespace
         _show_sweep(members, folder)
     codes = {member["exit_code"] for member in members}
     return next((code for code in GRAVITY if code in codes), 0)
-
-
-def _validate_all(members: Sequence[Sequence[str]]) -> None:
-    """Check every member before any starts; a problem of several members is told once."""
-    from llmops import api
-    from llmops.errors import ConfigProblems
-
-    found: dict[str, int] = {}
-    for member in members:
-        try:
-            api.validate(member)
-        except ConfigProblems as exc:
-            for problem in exc.problems:
-                found[problem] = found.get(problem, 0) + 1
-    if found:
-        raise ConfigProblems(
-            [
-                f"{problem}\n    in {count} of {len(members)} members"
-                for problem, count in found.items()
-            ]
-        )
 
 
 def _run_member(folder: Path, options: dict[str, Any], overrides: list[str]) -> None:

@@ -32,8 +32,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _checked(overrides: list[str], *, sweep: bool) -> list[dict[str, str]]:
+    from llmops.api import validate_members
     from llmops.config.identity import config_digest
-    from llmops.config.validate import validate_members
 
     return [
         {

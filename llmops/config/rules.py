@@ -94,6 +94,29 @@ def terms_are_acknowledged(config: Config) -> Iterator[Mistake]:
         )
 
 
+def tuned_prompts_have_no_examples(config: Config) -> Iterator[Mistake]:
+    """Training rows are single turns, so a prompt with fixed examples would differ at serving."""
+    uses = {step.get("use") for step in config["pipeline"]["steps"].values()}
+    if "tune" in uses and config["prompt"]["examples"]:
+        yield Mistake(
+            ("prompt", "examples"),
+            "none: the pipeline tunes, and training rows carry no examples",
+            f"{len(config['prompt']['examples'])} examples",
+            "let the contestant untuned_with_examples show what examples do",
+        )
+
+
+def rules_compare_with_the_baseline(config: Config) -> Iterator[Mistake]:
+    """Paired differences are measured against the baseline only."""
+    baseline = config["evaluation"]["baseline"]
+    for number, rule in enumerate(config["gate"]["rules"]):
+        other = rule.get("better_than")
+        if other is not None and other != baseline:
+            path = ("gate", "rules", str(number), "better_than")
+            hint = f"set evaluation.baseline={other}"
+            yield Mistake(path, f"evaluation.baseline, '{baseline}'", f"'{other}'", hint)
+
+
 def thresholds_are_judged(config: Config) -> Iterator[Mistake]:
     """A threshold is for a category that the scorer reports."""
     safety = config["safety"]
@@ -193,6 +216,8 @@ RULES = (
     Rule(("safety.scorer", "safety.thresholds"), thresholds_are_judged),
     Rule(("evaluation.baseline", "predict.contestants"), baseline_takes_part),
     Rule(("gate.contestant", "gate.rules", "predict.contestants"), gate_judges_a_contestant),
+    Rule(("pipeline.steps", "prompt.examples"), tuned_prompts_have_no_examples),
+    Rule(("gate.rules", "evaluation.baseline"), rules_compare_with_the_baseline),
     Rule(("gate.rules",), gate_rules_have_one_limit),
     Rule(("gate.rules", "evaluation.metrics"), gate_metrics_are_measured),
     Rule(("pipeline.steps",), steps_take_from_steps),

@@ -49,8 +49,8 @@ def index_examples(path: Path, near: NearDuplicates, spill: Path) -> Mapping[str
 
 def group_rows(path: Path, by: Sequence[str], texts: Mapping[str, TextIndex]) -> Groups:
     """Group the rows of ``path`` by the joins in ``by`` whose column the rows have."""
-    from scipy.sparse import coo_array  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import (  # type: ignore[import-untyped]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import (
         connected_components,
     )
 

@@ -19,7 +19,6 @@ RECORDED_PACKAGES = (
     "kfp",
     "duckdb",
     "sqlglot",
-    "polars",
     "pyarrow",
     "scikit-learn",
     "torch",

@@ -74,6 +74,17 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a step knows of the outside world before it runs.
+
+    ``facts`` (plain JSON) enter the step's key; ``notes`` are sentences for the plan's reader.
+    """
+
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StepKind:
     """A kind of step. Raise ``revision`` when its result changes for the same inputs.
 
@@ -93,7 +104,7 @@ class StepKind:
     uses: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     summary: str = ""
-    source: Callable[[Any, Adapters], Mapping[str, Any]] | None = None
+    source: Callable[[Any, Adapters], Source] | None = None
     verify: Callable[[Any, Adapters, Mapping[str, Any]], bool] | None = None
 
     @property

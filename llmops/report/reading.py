@@ -46,7 +46,7 @@ def read(folder: Path, store: Store, cache: Path) -> Reading:
         plan=_json(folder / "plan.json", default={}),
         profile=reader.read("validate", "profile", reader.document),
         card=reader.read("split", "card", reader.document),
-        curve=reader.read("tune", "model", lambda found: reader.inside(found, "curve.json")),
+        curve=reader.read("tune", "model", lambda found: tables.curve(store, cache, found)),
         quarantine=reader.read(
             "validate", "quarantined", lambda found: tables.quarantine(store, cache, found)
         ),
@@ -85,9 +85,6 @@ class _Reader:
 
     def document(self, artifact: Artifact) -> Any:
         return _json(self.store.local_path(artifact))
-
-    def inside(self, artifact: Artifact, file: str) -> Any:
-        return _json(self.store.local_path(artifact) / file, default=None)
 
 
 _REQUIRED = object()

@@ -68,7 +68,7 @@ def header(reading: Reading) -> dict[str, Any]:
         "run_id": run["run_id"],
         "status": run["status"],
         "outcome": words.OUTCOMES.get(run["status"], run["status"]),
-        "started": run.get("started") or "",
+        "started": words.moment(run.get("started")),
         "seconds": words.seconds(run.get("seconds")),
         "overrides": run.get("overrides") or [],
         "source": source_sentence(source) if source else "",
@@ -404,7 +404,7 @@ def _step_row(step: Mapping[str, Any]) -> dict[str, Any]:
         "kind": step["kind"],
         "status": step["status"],
         "word": words.STATUS_WORDS.get(step["status"], step["status"]),
-        "seconds": words.seconds(step.get("seconds")),
+        "seconds": words.seconds(None if step["status"] == "cached" else step.get("seconds")),
         "reason": step.get("reason") or "",
         "gives": ", ".join(_gives(name, output) for name, output in outputs),
         "log": step.get("log") or "",
@@ -456,8 +456,8 @@ def lineage(reading: Reading) -> Section:
             {"name": "llmops", "value": words.value(run.get("llmops"))},
             {"name": "engine", "value": _engine(run.get("engine"))},
         ],
-        "started": run.get("started") or "",
-        "finished": run.get("finished") or "",
+        "started": words.moment(run.get("started")),
+        "finished": words.moment(run.get("finished")),
     }
 
 

@@ -33,6 +33,19 @@ def answers(store: Store, cache: Path, responses: Artifact, test: Artifact | Non
     return _kept(cache, parts, lambda: _answers(store, responses, test))
 
 
+def curve(store: Store, cache: Path, model: Artifact) -> Any:
+    """Return the training curve of a tuned model's folder, or null if the tuner kept none.
+
+    Kept like the tables, since reading the folder means to verify all of its weights.
+    """
+    return _kept(cache, {"curve": model.sha256}, lambda: _curve(store.local_path(model)))
+
+
+def _curve(folder: Path) -> Any:
+    path = folder / "curve.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
 def quarantine(store: Store, cache: Path, quarantined: Artifact) -> Any:
     """Return ``{"rules": {rule: rows}, "examples": [{"rule", "column", "excerpt", ...}]}``."""
     parts = {"quarantine": quarantined.sha256}

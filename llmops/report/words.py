@@ -99,6 +99,13 @@ def seconds(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def moment(text: str | None) -> str:
+    """Write an ISO moment in UTC, e.g. ``2026-11-23 10:15:02 UTC``."""
+    if not text:
+        return ""
+    return f"{text[:19].replace('T', ' ')} UTC"
+
+
 def size(number_of_bytes: int | None) -> str:
     """Write a size in bytes with a decimal unit: ``98.4 MB``."""
     if number_of_bytes is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops.data.attribution import missing_for
 from llmops.errors import BackendError, ConfigError, DataError, nearest
-from llmops.plan.kinds import Adapters, Outcome, Port, StepKind, Work, leaf
+from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
 from llmops.ports import Progress, QueryCheck
 
 if TYPE_CHECKING:
@@ -41,15 +41,16 @@ class Settings:
     max_bytes: int | None = leaf("dataset.max_bytes")
 
 
-def source(settings: Settings, adapters: Adapters) -> Mapping[str, Any]:
-    """Return the versions of the tables that the query reads; they are part of the step's key.
+def source(settings: Settings, adapters: Adapters) -> Source:
+    """Return the versions of the tables that the query reads, and what the user should know.
 
     Raises:
         ConfigError: If the query is refused, or lacks a column that ``dataset.columns`` names.
     """
     check = adapters.warehouse().check(settings.query, max_rows=settings.max_rows)
     require_columns(settings.columns, check)
-    return {"tables": dict(sorted(check.tables.items()))}
+    notes = (*check.notes, *missing_for(settings.columns))
+    return Source({"tables": dict(sorted(check.tables.items()))}, notes)
 
 
 def run(work: Work[Settings]) -> Outcome:

@@ -25,7 +25,7 @@ from llmops.ports import GenerationSettings, Generator, ModelReference, Progress
 from llmops.prompts.prompt import Example, Prompt
 
 CONTESTANTS = ("untuned", "untuned_with_examples", "tuned")
-BATCHES_PER_PART = 4  # a part is what a crash costs at most
+BATCHES_PER_PART = 2  # a part is what a crash costs at most
 GENERATION_SHARE = 0.8  # of a row's progress; the rest is scoring its reference answer
 TEST_COLUMNS = [columns.ROW_KEY, columns.QUESTION, columns.ANSWER, columns.GROUP]
 
@@ -229,14 +229,17 @@ def _rows(path: Path, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
 
 
 def _parts(work: Work[Settings], rows: int) -> Iterator[Part]:
-    """Cut the first ``rows`` test rows into parts of nearly equal size.
+    """Cut the first ``rows`` test rows into parts of whole batches, the last not the smallest.
 
-    None is left with a few rows only, so that "every request failed" says something.
+    So no part is left with a few rows only, and "every request failed" says something.
     """
-    count = math.ceil(rows / (work.settings.batch_rows * BATCHES_PER_PART))
+    size = work.settings.batch_rows
+    batches = math.ceil(rows / size)
+    count = math.ceil(batches / BATCHES_PER_PART)
     source = _rows(work.inputs["test"], TEST_COLUMNS)
     for number in range(count):
-        start, end = number * rows // count, (number + 1) * rows // count
+        start = number * batches // count * size
+        end = min(rows, (number + 1) * batches // count * size)
         yield Part(number, start, tuple(islice(source, end - start)))
 
 

@@ -69,9 +69,7 @@ def _request(work: Work[Settings], folder: Path) -> TuningRequest:
     )
 
 
-def _write(
-    folder: Path, tuned: Tuned, model: Mapping[str, Any], card: Mapping[str, Any]
-) -> None:
+def _write(folder: Path, tuned: Tuned, model: Mapping[str, Any], card: Mapping[str, Any]) -> None:
     curve = [asdict(point) for point in tuned.curve]
     summary = {
         "tuned": tuned.tuned,

@@ -10,7 +10,7 @@ from llmops.adapters.store.folder import FolderStore
 from llmops.errors import ConfigError, DataError
 from llmops.execute import Task, execute, structure
 from llmops.plan.graph import Edge, Node
-from llmops.plan.kinds import Adapters, Outcome, Port, StepKind, leaf
+from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, leaf
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def test_a_hit_that_does_not_hold_any_more_is_done_again(store):
 
 
 def test_what_the_outside_world_says_enters_the_key(store):
-    kinds = [replace(KIND, source=lambda s, a, v=v: {"table": v}) for v in ("v1", "v2")]
+    kinds = [replace(KIND, source=lambda s, a, v=v: Source({"table": v})) for v in ("v1", "v2")]
     keys = {do(task(kind), store).entry.key for kind in kinds}
     assert len(keys) == 2
 

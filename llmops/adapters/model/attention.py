@@ -95,8 +95,8 @@ class SharedPrefix:
     def _prefix(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         size = self.prefix
         mask = causal_mask(size, 0, query.device)
-        shared = (states[:, :, :size] for states in (query, key, value))
-        return grouped_attention(*shared, mask, scale).transpose(1, 2)
+        query, key, value = query[:, :, :size], key[:, :, :size], value[:, :, :size]
+        return grouped_attention(query, key, value, mask, scale).transpose(1, 2)
 
 
 def causal_mask(length: int, before: int, device: torch.device | None = None) -> Tensor:
@@ -105,7 +105,9 @@ def causal_mask(length: int, before: int, device: torch.device | None = None) ->
     return torch.zeros(seen.shape, device=device).masked_fill_(~seen, float("-inf"))
 
 
-def grouped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+def grouped_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
+) -> Tensor:
     """Scaled dot-product attention in which groups of query heads share a key head.
 
     Folding a group into the token axis spares the copies of keys and values. Plain matrix
@@ -122,11 +124,9 @@ def grouped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, s
     rows, heads, tokens, size = query.shape
     groups, seen = key.shape[1], key.shape[2]
     share = heads // groups
-    if mask.ndim == 2:
-        mask = mask.repeat(share, 1)
-    else:
-        mask = mask.repeat_interleave(groups, 0)
-    out = _Attention.apply(
+    by_row = mask.ndim == 3
+    mask = mask.repeat_interleave(groups, 0) if by_row else mask.repeat(share, 1)
+    out: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
         query.reshape(rows * groups, share * tokens, size),
         key.reshape(rows * groups, seen, size),
         value.reshape(rows * groups, seen, size),
@@ -160,7 +160,7 @@ class _Attention(torch.autograd.Function):
         return of_q, of_k, torch.bmm(weights.transpose(1, 2), grad), None, None
 
 
-def shared_prefix(rows: Sequence[Sequence[int]], *, most: int) -> int:
+def shared_prefix(rows: Sequence[tuple[int, ...]], *, most: int) -> int:
     """Return how many leading tokens all ``rows`` share, at most ``most``."""
     low, high = min(rows), max(rows)  # all others lie between these two in dictionary order
     limit = min(len(low), len(high), most)

@@ -58,16 +58,16 @@ class BaseModel:
 
         register()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.model: Any = LlamaForCausalLM.from_pretrained(
+        model: Any = LlamaForCausalLM.from_pretrained(
             folder,
             dtype=self.device.dtype,
             attn_implementation=NAME,
             use_safetensors=True,
             local_files_only=True,
         )
-        self.model.requires_grad_(False)
-        fuse_norms(self.model)
-        self.model.to(self.device.name).eval()
+        model.requires_grad_(False)
+        fuse_norms(model)
+        self.model = model.to(self.device.name).eval()
 
     @property
     def head(self) -> Tensor:
@@ -164,7 +164,7 @@ class BaseModel:
 
         config = LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.alpha,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a float will do as well
             lora_dropout=settings.dropout,
             target_modules=list(settings.modules),
             task_type="CAUSAL_LM",
@@ -183,7 +183,9 @@ class BaseModel:
             ) from exc
 
 
-def save_adapter(base: BaseModel, name: str, settings: LoraSettings, base_name: str, folder: Path) -> None:
+def save_adapter(
+    base: BaseModel, name: str, settings: LoraSettings, base_name: str, folder: Path
+) -> None:
     """Write an adapter as PEFT reads it: the same weights give the same bytes."""
     from safetensors.torch import save_file
 
@@ -241,5 +243,3 @@ def _content_name(folder: Path) -> str:
     from llmops.adapters.model.sources import file_sha256
 
     return file_sha256(folder / ADAPTER_WEIGHTS)[:16] + file_sha256(folder / ADAPTER_CONFIG)[:8]
-
-

@@ -20,7 +20,7 @@ from llmops.ports import Chat, Message
 
 @dataclass(frozen=True)
 class Encoded:
-    """One prompt and its answer as token ids; the answer ends with the end-of-text token, if whole."""
+    """A prompt and its answer as token ids; a whole answer ends with the end-of-text token."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -84,14 +84,16 @@ class ChatEncoder:
     def _render(self, chat: Chat, *, open_turn: bool) -> str:
         turns = [{"role": message.role, "content": message.text} for message in chat]
         return str(
-            self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn)
+            self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=open_turn
+            )
         )
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _up_to_end(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """Drop what a template writes after the end-of-text token: nothing there is ever generated."""
+        """Drop what the template writes after the end-of-text token: it is never generated."""
         last = max((i for i, token in enumerate(ids) if token == self.end), default=None)
         return ids if last is None else ids[: last + 1]
 
@@ -108,7 +110,7 @@ def epoch_batches(lengths: Sequence[int], size: int, *, seed: int, epoch: int) -
     Rows of equal length change partners from epoch to epoch. The same arguments give the same
     batches, so a resumed run finds its place by counting.
     """
-    draw = random.Random(f"{seed}:{epoch}")  # noqa: S311 - an order, no secret
+    draw = random.Random(f"{seed}:{epoch}")
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], draw.random()))
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     draw.shuffle(batches)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from llmops.adapters.model.quiet import quietly
 from llmops.errors import BackendError
@@ -26,15 +27,16 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         tokenizer.save_pretrained(target)
 
 
-def _save(model: object, target: Path) -> None:
-    """Save a copy that does not remember its quantisation: transformers refuses to save the original."""
+def _save(model: Any, target: Path) -> None:
+    """Save a copy without the memory of its quantisation, with which it cannot be saved."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = model.config.to_dict()  # type: ignore[attr-defined]
+    config = model.config.to_dict()
     config.pop("quantization_config", None)
-    plain = LlamaForCausalLM(LlamaConfig(**config)).to(torch.bfloat16)
-    plain.load_state_dict(model.state_dict())  # type: ignore[attr-defined]
+    plain: Any = LlamaForCausalLM(LlamaConfig(**config))
+    plain.to(torch.bfloat16)
+    plain.load_state_dict(model.state_dict())
     plain.save_pretrained(target)
 
 
@@ -54,7 +56,7 @@ def convert_snapshot(snapshot: Path, target: Path) -> None:
         if config.model_type != "llama":
             raise BackendError(
                 f"the repository holds a model of type '{config.model_type}', not 'llama'",
-                hint="choose a causal language model of the Llama architecture, e.g. a SmolLM2 model",
+                hint="choose a causal model of the Llama architecture, e.g. a SmolLM2 model",
             )
         model = LlamaForCausalLM.from_pretrained(
             snapshot, dtype=torch.bfloat16, use_safetensors=True, local_files_only=True

@@ -24,7 +24,7 @@ Choose = Callable[[Tensor, Sequence[int]], Tensor]
 
 @dataclass(frozen=True)
 class Completion:
-    """The tokens of one answer; ``stopped`` says that the end-of-text token came (it is left out)."""
+    """One answer's tokens, without the end-of-text token; ``stopped`` says that it came."""
 
     ids: tuple[int, ...]
     stopped: bool

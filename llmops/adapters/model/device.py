@@ -42,7 +42,9 @@ def choose_device(model: Mapping[str, Any]) -> Device:
     if precision not in ("auto", *PRECISIONS):
         raise unknown_name("precision", precision, ("auto", *PRECISIONS), where="model.precision")
     if name == "cuda" and not torch.cuda.is_available():
-        raise BackendError("model.device is cuda, but PyTorch sees no GPU", hint="use model.device=auto")
+        raise BackendError(
+            "model.device is cuda, but PyTorch sees no GPU", hint="use model.device=auto"
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
@@ -58,7 +60,7 @@ def usable_cores() -> int:
 
 def _bf16_is_fast(name: str) -> bool:
     if name == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return any(flag in _cpu_flags() for flag in FAST_BF16)
 
 

@@ -37,10 +37,10 @@ def row_count(path: Path) -> int:
 
 
 def choose_rows(rows: int, wanted: int | None, *, seed: int) -> list[int]:
-    """Return the positions of ``wanted`` rows drawn by ``seed``, ascending; all if there are fewer."""
+    """Return the ascending positions of ``wanted`` rows drawn by ``seed``, or of all."""
     if wanted is None or wanted >= rows:
         return list(range(rows))
-    return sorted(random.Random(f"{seed}:rows").sample(range(rows), wanted))  # noqa: S311
+    return sorted(random.Random(f"{seed}:rows").sample(range(rows), wanted))
 
 
 def read_examples(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 CHUNK_TOKENS = 256  # answer tokens whose logits exist at one time
 
 
-class LoraLinear(PeftLinear):  # type: ignore[misc]
+class LoraLinear(PeftLinear):
     """PEFT's LoRA layer with the sum x Wᵀ + s (x Aᵀ) Bᵀ and its gradients in one step."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -24,16 +24,18 @@ class LoraLinear(PeftLinear):  # type: ignore[misc]
         if self.disable_adapters or name not in self.lora_A:
             return self.base_layer(x)  # type: ignore[no-any-return]
         if self.training and not isinstance(self.lora_dropout[name], nn.Identity):
-            return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+            return super().forward(x, *args, **kwargs)
         if self.base_layer.bias is not None or x.ndim != 3:
-            return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+            return super().forward(x, *args, **kwargs)
         down, up = self.lora_A[name].weight, self.lora_B[name].weight
         return _LoraLinear.apply(x, self.base_layer.weight, down, up, self.scaling[name])
 
 
 class _LoraLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, down: Tensor, up: Tensor, scale: float
+    ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         down, up = down.to(x.dtype), up.to(x.dtype)
         inner = (flat @ down.t()).mul_(scale)
@@ -63,7 +65,7 @@ class RmsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x / rms(x) * weight over the last axis."""
-        return _RmsNorm.apply(x, self.weight, self.epsilon)  # type: ignore[no-any-return]
+        return _RmsNorm.apply(x, self.weight, self.epsilon)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -105,7 +107,7 @@ def mean_answer_loss(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         head: (vocabulary, size): the frozen output layer.
         targets: (answers,): token ids.
     """
-    return _MeanAnswerLoss.apply(hidden, head, targets)  # type: ignore[no-any-return]
+    return _MeanAnswerLoss.apply(hidden, head, targets)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _MeanAnswerLoss(torch.autograd.Function):

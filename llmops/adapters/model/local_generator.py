@@ -76,7 +76,9 @@ class LocalGenerator:
         room = self.context - settings.max_new_tokens
         fits = [i for i, prompt in enumerate(prompts) if len(prompt) <= room]
         done: dict[int, Response] = {
-            i: _too_long(len(prompt), room) for i, prompt in enumerate(prompts) if len(prompt) > room
+            i: _too_long(len(prompt), room)
+            for i, prompt in enumerate(prompts)
+            if len(prompt) > room
         }
         for batch in by_length([len(prompts[i]) for i in fits], settings.batch_rows):
             rows = [fits[i] for i in batch]

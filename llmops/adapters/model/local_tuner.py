@@ -275,7 +275,8 @@ def _steps(request: TuningRequest, settings: TunerSettings, rows: int) -> int:
     limits = [limit for limit in (request.max_steps, by_epochs) if limit]
     if not limits:
         raise ConfigError(
-            "tuning.max_steps and tuning.epochs are both null", hint="set one, e.g. tuning.max_steps=40"
+            "tuning.max_steps and tuning.epochs are both null",
+            hint="set one, e.g. tuning.max_steps=40",
         )
     return min(limits)
 

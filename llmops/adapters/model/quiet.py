@@ -6,13 +6,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
     """Run a block in which transformers says only errors; real failures still raise."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers warn after a fork
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging  # its functions have no annotations
 
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()

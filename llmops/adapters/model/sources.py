@@ -130,7 +130,7 @@ def _wheel(source: WheelSource, folder: Path, progress: Progress) -> Path:
 def _download(source: WheelSource, folder: Path) -> Path:
     pinned = f"{source.package}=={source.version}"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [
             *pip,
             "--no-deps",
@@ -177,7 +177,7 @@ def _demand(path: Path, expected: str, progress: Progress, what: str) -> None:
         path.unlink()
         raise BackendError(
             f"{what} has sha256 {found[:12]}..., the config pins {expected[:12]}...",
-            hint="it was deleted; if it differs again, the index serves another file than the pinned one",
+            hint="it was deleted; if it differs again, the index serves another file",
         )
 
 
@@ -190,10 +190,11 @@ def fetch_snapshot(source: HubSource, folder: Path, progress: Progress) -> Path:
         BackendError: If the hub cannot be reached, knows no such revision, or has no safetensors.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars, logging
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
-    logging.set_verbosity_error()  # our one error line says what its retries would
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # our one error line says what its retries would
     progress(0, None, f"downloading {source.description}")
     target = folder / "snapshot"
     try:
@@ -203,12 +204,12 @@ def fetch_snapshot(source: HubSource, folder: Path, progress: Progress) -> Path:
             local_dir=target,
             allow_patterns=list(HUB_FILES),
         )
-    except Exception as exc:  # noqa: BLE001 - the hub's errors share no base class
+    except Exception as exc:  # the hub's errors share no base class
         raise _hub_error(source, exc) from exc
     if not list(target.glob("*.safetensors")):
         raise BackendError(
             f"{source.description} has no safetensors weights",
-            hint="pickled weights (.bin, .pt) are not loaded, since they can run code; pick another revision",
+            hint="pickled weights (.bin, .pt) can run code and are not loaded; pick another",
         )
     return target
 

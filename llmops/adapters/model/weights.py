@@ -112,7 +112,9 @@ def find(model: Mapping[str, Any], cache: Path, *, verify: bool = False) -> Cach
     return cached
 
 
-def install(model: Mapping[str, Any], converted: Path, cache: Path, progress: Progress) -> CachedModel:
+def install(
+    model: Mapping[str, Any], converted: Path, cache: Path, progress: Progress
+) -> CachedModel:
     """Move a folder of converted files, as ``convert`` writes them, into the cache."""
     source = read_source(model)
     folder = model_folder(source, cache)

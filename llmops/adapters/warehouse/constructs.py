@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _SAME = """
-    Abs Add Alias Aliases All And Any Array ArrayConcat ArraySize ArrayToString Avg
-    Between Boolean Case Coalesce Column Concat Count CountIf CTE DataType DateFromParts DenseRank
-    Distinct Dot DPipe EndsWith EQ Except Exists Exp Filter FirstValue From Greatest Group GT GTE Having Identifier If
-    In IntDiv Intersect Interval Is Lag LastValue Lead Least Length Limit Ln LogicalAnd LogicalOr
-    Lower LT LTE Max MD5 Min Mod Mul Neg NEQ Not NthValue Ntile Null Nullif Offset Or Order Ordered
-    Pad Paren Pow PropertyEQ Qualify Rank RawString RegexpExtractAll RegexpLike RegexpReplace Repeat
-    Replace RowNumber SafeDivide Select SHA2 SHA2Digest Sign Split Sqrt Star StartsWith Sub Subquery
-    Sum Table TableAlias TsOrDsToDate TsOrDsToTimestamp TsOrDsToDatetime Tuple Union Upper Var Where
-    WindowSpec With GenerateDateArray PercentileCont Escape Struct Window
+Abs Add Alias Aliases All And Any Array ArrayConcat ArraySize ArrayToString Avg Between Boolean
+Case Coalesce Column Concat Count CountIf CTE DataType DateFromParts DenseRank Distinct Dot DPipe
+EndsWith EQ Escape Except Exists Exp Filter FirstValue From GenerateDateArray Greatest Group GT
+GTE Having Identifier If In IntDiv Intersect Interval Is Lag LastValue Lead Least Length Limit Ln
+LogicalAnd LogicalOr Lower LT LTE Max MD5 Min Mod Mul Neg NEQ Not NthValue Ntile Null Nullif
+Offset Or Order Ordered Pad Paren PercentileCont Pow PropertyEQ Qualify Rank RawString
+RegexpExtractAll RegexpLike RegexpReplace Repeat Replace RowNumber SafeDivide Select SHA2
+SHA2Digest Sign Split Sqrt Star StartsWith Struct Sub Subquery Sum Table TableAlias TsOrDsToDate
+TsOrDsToDatetime TsOrDsToTimestamp Tuple Union Upper Var Where Window WindowSpec With
 """
 SAME = frozenset(_SAME.split())
 

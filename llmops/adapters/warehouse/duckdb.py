@@ -246,6 +246,7 @@ def _settings(warehouse: DuckDBWarehouse, *, one_thread: bool) -> Iterator[str]:
     yield "SET autoload_known_extensions=false"
     yield "SET ieee_floating_point_ops=false"
     yield "SET python_enable_replacements=false"
+    yield "SET preserve_insertion_order=false"  # each query is ordered as a whole
     if one_thread:
         yield "SET threads=1"
 

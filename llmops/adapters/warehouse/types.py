@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmops.errors import ConfigError
 
@@ -55,7 +55,7 @@ _DUCKDB = {
 _FIXED_BYTES = {"BOOL": 1, "NUMERIC": 16}
 
 
-def bigquery_type(kind: DuckDBPyType) -> str:
+def bigquery_type(kind: DuckDBPyType | Any) -> str:
     """Return BigQuery's name, e.g. ``ARRAY<STRUCT<id INT64>>``.
 
     Raises:

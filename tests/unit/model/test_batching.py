@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def test_rows_of_a_batch_are_neighbours_in_length(sizes, batch):
         (min(sizes[i] for i in rows), max(sizes[i] for i in rows))
         for rows in epoch_batches(sizes, batch, seed=0, epoch=0)
     )
-    assert all(left[1] <= right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
 
 
 @given(lengths, st.integers(1, 9))

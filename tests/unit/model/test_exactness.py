@@ -35,7 +35,9 @@ def base(folder):
 
 @pytest.fixture
 def plain(folder):
-    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return LlamaForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
 
 
 @pytest.fixture
@@ -125,7 +127,9 @@ def test_peft_reads_our_adapter(base, plain, tmp_path):
     save_adapter(base, "tuned", LORA, "tiny llama", tmp_path)
     with quietly():
         loaded = PeftModel.from_pretrained(plain, tmp_path)
-    names = {name.replace(".default", "") for name, _ in loaded.named_parameters() if "lora" in name}
+    names = {
+        name.replace(".default", "") for name, _ in loaded.named_parameters() if "lora" in name
+    }
     assert names == set(load_file(tmp_path / "adapter_model.safetensors"))
 
 
@@ -162,7 +166,9 @@ def test_scores_add_up_to_the_loss(base, examples):
     with torch.inference_mode():
         hidden = base.hidden(batch.ids, batch.positions, batch.layout)[batch.at]
         mean = float(mean_answer_loss(hidden, base.head, batch.targets))
-    assert float(answer_nll(hidden, base.head, batch.targets).mean()) == pytest.approx(mean, rel=1e-5)
+    assert float(answer_nll(hidden, base.head, batch.targets).mean()) == pytest.approx(
+        mean, rel=1e-5
+    )
 
 
 def test_the_same_weights_are_saved_as_the_same_bytes(base, tmp_path):

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 
-
 import pytest
 import torch
 
@@ -62,7 +61,9 @@ def folder(tmp_path):
 def kill_after(folder, step):
     """Tune in a process of its own and kill it once it has told of ``step``."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", RUN, str(folder), "0.2"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-W", "ignore", "-c", RUN, str(folder), "0.2"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     for line in process.stdout:
         if line.strip() == str(step):

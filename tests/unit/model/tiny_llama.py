@@ -16,10 +16,36 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = (
-    "how do i sort read write open close count a list file dict string in python please answer "
-    "use the method function module return value key index line"
-).split()
+WORDS = [
+    "how",
+    "do",
+    "i",
+    "sort",
+    "read",
+    "write",
+    "open",
+    "close",
+    "count",
+    "a",
+    "list",
+    "file",
+    "dict",
+    "string",
+    "in",
+    "python",
+    "please",
+    "answer",
+    "use",
+    "the",
+    "method",
+    "function",
+    "module",
+    "return",
+    "value",
+    "key",
+    "index",
+    "line",
+]
 
 
 def model_config(**tuner):
@@ -65,7 +91,9 @@ def question(number: int) -> str:
 
 def answer(number: int) -> str:
     """Return the answer of row ``number``."""
-    return "use the " + " ".join(WORDS[(number + step) % len(WORDS)] for step in range(number % 7 + 1))
+    return "use the " + " ".join(
+        WORDS[(number + step) % len(WORDS)] for step in range(number % 7 + 1)
+    )
 
 
 def write_examples(path: Path, rows: int, first: int = 0, *, system: str | None = None) -> Path:

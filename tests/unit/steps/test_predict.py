@@ -143,7 +143,7 @@ def digest(world):
 
 @pytest.mark.parametrize("crash_after", [0, 3, 7, 12, 19])
 def test_after_a_crash_only_the_part_in_work_is_asked_again(world, tmp_path_factory, crash_after):
-    base, part = world.answerers[None], 4
+    base, part = world.answerers[None], 2
     base.crash_after = crash_after
     with pytest.raises(KeyboardInterrupt):
         world.predict("predict.batch_rows=1")
@@ -165,11 +165,17 @@ def test_a_part_that_is_not_whole_is_asked_again(world):
     assert world.table().num_rows == 30
 
 
-def test_parts_are_of_nearly_equal_size_and_share_one_seed(world):
+def test_parts_are_whole_batches_and_the_last_is_not_the_smallest(world):
     world.predict("predict.batch_rows=2", "predict.contestants=[untuned]")
     parts = sorted((world.folder / "scratch").glob("*.parquet"))
-    assert [pq.read_metadata(part).num_rows for part in parts] == [5, 5]
-    assert world.answerers[None].seeds == [42, 42]
+    assert [pq.read_metadata(part).num_rows for part in parts] == [2, 4, 4]
+    assert set(world.answerers[None].seeds) == {42}
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 3, 7, 10, 64])
+def test_the_size_of_batches_changes_no_answer(world, batch_rows):
+    world.predict(f"predict.batch_rows={batch_rows}", "predict.contestants=[untuned]")
+    assert [row["text"] for row in world.rows("untuned")] == [f"base: {q}" for q in QUESTIONS]
 
 
 def test_a_failed_request_is_kept_with_its_error_and_is_unscored(world):

@@ -182,9 +182,8 @@ QUERIES = {
         (1, "x"),
         (2, "y"),
     ],
-    "SELECT t.id, u FROM (SELECT 1 AS id, CAST([] AS ARRAY<INT64>) arr) t LEFT JOIN UNNEST(t.arr) u": [
-        (1, None)
-    ],
+    "SELECT t.id, u FROM (SELECT 1 AS id, CAST([] AS ARRAY<INT64>) arr) t "
+    "LEFT JOIN UNNEST(t.arr) u": [(1, None)],
     "SELECT x FROM UNNEST([3, NULL, 1]) x ORDER BY x": [(None,), (1,), (3,)],
     "SELECT x FROM UNNEST([3, NULL, 1]) x ORDER BY x DESC": [(3,), (1,), (None,)],
     "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 5) "
@@ -299,3 +298,12 @@ def test_types_have_bigquerys_names(warehouse):
         "ARRAY<STRUCT<s STRING>>",
         "BOOL",
     ]
+
+
+def test_the_docs_name_every_construct_that_is_refused():
+    from pathlib import Path
+
+    from llmops.adapters.warehouse.constructs import REFUSED as TABLE
+
+    page = (Path(__file__).parents[3] / "docs" / "warehouse.md").read_text("utf-8")
+    assert [f"| {w} | {why} |" for w, why in TABLE.values() if f"| {w} | {why} |" not in page] == []
