@@ -84,10 +84,7 @@ def validate_members(overrides: Sequence[str], *, sweep: bool) -> list[Composed]
     """
     from llmops.config.validate import validate_members as validate_configs
 
-    members = validate_configs(overrides, sweep=sweep)
-    for composed in members:
-        build_graph(composed.config["pipeline"], step_kinds(composed.config["project"]["steps"]))
-    return members
+    return validate_configs(overrides, sweep=sweep, wiring=_graph)
 
 
 def plan(
@@ -147,8 +144,7 @@ def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
     from llmops.engines.pipeline import compile_pipeline as compile_graph
 
     composed = validate(overrides)
-    kinds = step_kinds(composed.config["project"]["steps"])
-    graph = build_graph(composed.config["pipeline"], kinds)
+    graph = _graph(composed)
     compile_graph(graph, composed.config["engine"]["image"], target)
 
 
@@ -184,6 +180,11 @@ def accept(name: str) -> Path:
 
 
 # ------------------------------------------------------------------ planning
+
+
+def _graph(composed: Composed) -> Graph:
+    kinds = step_kinds(composed.config["project"]["steps"])
+    return build_graph(composed.config["pipeline"], kinds)
 
 
 def _open(overrides: Sequence[str], limit: int | None) -> _Opened:
