@@ -1,1 +1,1 @@
-"""TODO"""
+"""Example project code; users copy it into packages of their own."""
