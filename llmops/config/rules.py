@@ -22,6 +22,7 @@ from llmops.config.knowledge import (
 from llmops.config.problems import KeyPath, dotted
 from llmops.config.schemas import Mistake
 from llmops.errors import nearest
+from llmops.secrecy import looks_secret
 
 Config = Mapping[str, Any]
 
@@ -70,6 +71,18 @@ def not_finite(config: Config) -> Iterator[Mistake]:
     for path, value in _scalars(config, ()):
         if isinstance(value, float) and not math.isfinite(value):
             yield Mistake(path, "a finite number", str(value))
+
+
+def secrets_are_references(config: Config) -> Iterator[Mistake]:
+    """A secret is named, never written: the config goes into the store, the record and git."""
+    for path, value in _scalars(config, ()):
+        if isinstance(value, str) and looks_secret(path[-1], value):
+            yield Mistake(
+                path,
+                "no secret in a config, which is stored, recorded and committed",
+                "a text that looks like a secret or contains one",
+                "write ${secret:NAME}; the adapter reads the environment variable NAME",
+            )
 
 
 def split_adds_up(config: Config) -> Iterator[Mistake]:
@@ -299,6 +312,7 @@ def steps_form_no_cycle(config: Config) -> Iterator[Mistake]:
 RULES = (
     Rule(("schema_version",), version_is_read),
     Rule((), not_finite),
+    Rule((), secrets_are_references),
     Rule(("split.train", "split.validation", "split.test"), split_adds_up),
     Rule(("tuning.max_steps", "tuning.epochs"), tuning_has_an_end),
     Rule(("dataset.rules",), rules_leave_room),
