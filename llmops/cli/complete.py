@@ -24,7 +24,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "compile": ("--output",),
     "runs": ("--json",),
     "warehouse": ("--json", "--limit", "--replace"),
-    "models": ("--json", "--version"),
+    "models": ("--json", "--reason", "--to", "--verify"),
     "init": ("--force", "--json"),
     "doctor": ("--json",),
     "schema": ("--out", "--add-lines", "--check", "--json"),
