@@ -8,6 +8,8 @@ from pathlib import Path
 
 from llmops.errors import ConfigError
 
+NO_GROUPS = {"knowledge"}  # folders of conf/ that no experiment is composed from
+
 
 @dataclass(frozen=True)
 class ConfFolder:
@@ -81,11 +83,8 @@ def names(group: str, suffix: str = ".yaml") -> tuple[str, ...]:
 
 def groups() -> tuple[str, ...]:
     """Return the names of the config groups: the folders with YAML files in them, sorted."""
-    return tuple(
-        sorted(
-            {file.parent.name for folder in conf_folders() for file in folder.path.glob("*/*.yaml")}
-        )
-    )
+    found = {file.parent.name for folder in conf_folders() for file in folder.path.glob("*/*.yaml")}
+    return tuple(sorted(found - NO_GROUPS))
 
 
 def _holds_conf(folder: Path) -> bool:
