@@ -30,6 +30,7 @@ from llmops.plan import build as planning
 from llmops.plan import cost
 from llmops.plan.build import Facts, Plan, Selection
 from llmops.plan.cost import Knowledge
+from llmops.plan.diff import Diff
 from llmops.plan.graph import Graph, build_graph
 from llmops.plan.keys import read_settings
 from llmops.plan.kinds import Adapters, KindTable, Source
@@ -130,6 +131,21 @@ def plan_members(
         _planned(_open(composed, limit, read_only=True), selection, against)
         for composed in validate_members(overrides, sweep=True)
     ]
+
+
+def diff(base: str, head: str | None = None) -> Diff:
+    """Say what a change of the config means, experiment by experiment.
+
+    Args:
+        base: A git ref, folder, experiment file, lock file or run's id: what was.
+        head: The same: what is; None for the config as it lies here.
+
+    Raises:
+        ConfigError: If one of them names nothing.
+    """
+    from llmops.review.differences import differences
+
+    return differences(base, head, workspace(), _knowledge())
 
 
 def check_budget(plans: Sequence[Plan], budget: float | None) -> None:
@@ -313,10 +329,14 @@ def _build(
         notes=_notes(sources, unknown & assumed.keys()),
         against=compared.label if compared else "store",
     )
-    tables = read_tables()
-    known = Knowledge(tables.prices, tables.limits, tables.models, datetime.now(UTC).date())
+    known = _knowledge()
     outside = cost.Outside({step: source.bytes for step, source in sources.items()}, before)
     return replace(plan, estimate=cost.estimate(plan, opened.config, opened.kinds, known, outside))
+
+
+def _knowledge() -> Knowledge:
+    tables = read_tables()
+    return Knowledge(tables.prices, tables.limits, tables.models, datetime.now(UTC).date())
 
 
 def _notes(sources: Mapping[str, Source], assumed: Iterable[str]) -> tuple[str, ...]:

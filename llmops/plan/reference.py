@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops.artifacts import Artifact
-from llmops.plan.build import Before, PlannedStep
+from llmops.plan.build import Before
 from llmops.plan.graph import Graph
 from llmops.plan.keys import read_settings, step_key
 from llmops.ports import IndexEntry
@@ -19,11 +19,15 @@ from llmops.ports import IndexEntry
 
 @dataclass(frozen=True)
 class Reference:
-    """Steps that count as done: by key for a plan to find, by name to say what changed."""
+    """Steps that count as done: by key for a plan to find, by name to say what changed.
+
+    The keys of one that is made up, of a config that need not have run, know of no tables.
+    """
 
     label: str
     entries: Mapping[str, IndexEntry]
     before: Mapping[str, Before]
+    made_up: bool = False
 
     @property
     def sources(self) -> dict[str, Mapping[str, Any]]:
@@ -72,13 +76,7 @@ def of_config(graph: Graph, config: Mapping[str, Any], label: str) -> Reference:
             "",
             0,
         )
-    return Reference(label, entries, before)
-
-
-def used_before(step: PlannedStep, before: Mapping[str, Before]) -> Before | None:
-    """Return how the step looked when it last ran, if its settings are still those."""
-    found = before.get(step.name)
-    return found if found and found.settings == step.settings else None
+    return Reference(label, entries, before, made_up=True)
 
 
 def _lock_step(name: str, step: Mapping[str, Any]) -> dict[str, Any]:
