@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops.adapters.catalog import open_adapters, open_store
 from llmops.artifacts import canonical_json
@@ -30,7 +30,6 @@ from llmops.plan import build as planning
 from llmops.plan import cost
 from llmops.plan.build import Facts, Plan, Selection
 from llmops.plan.cost import Knowledge
-from llmops.plan.diff import Diff
 from llmops.plan.graph import Graph, build_graph
 from llmops.plan.keys import read_settings
 from llmops.plan.kinds import Adapters, KindTable, Source
@@ -39,8 +38,13 @@ from llmops.ports import Store
 from llmops.steps import step_kinds
 from llmops.worker import REQUEST
 
+if TYPE_CHECKING:
+    from llmops.plan.diff import Diff
+    from llmops.review.reproduction import Reproduction
+
 ENGINES: Mapping[str, str] = {"local": "llmops.engines.local"}
 EVERYTHING = Selection()
+PAID = {"tuner", "generator", "registry"}  # what a reproduction takes from the store if it can
 Event = Mapping[str, Any]
 
 
@@ -200,6 +204,70 @@ def run(
     on_plan(planned)
     check_budget([planned], budget)
     return _Runner(opened, selection).run(planned, on_event)
+
+
+def reproduce(
+    name: str,
+    *,
+    everything: bool = False,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Reproduction:
+    """Run a run again from its folder alone, and compare config, pipeline, data and the rest.
+
+    Args:
+        name: The run's id, the beginning of it, or a path to its folder.
+        everything: Tune and answer again as well; else they come from the store if it has them.
+        on_plan: As of ``run``.
+        on_event: As of ``run``.
+
+    Raises:
+        ConfigError: If there is no such run, or its config is none that this version accepts.
+        Refused: If ``config.yaml`` is not the config that the run recorded, or over budget.
+        StepFailed: If a step fails this time.
+    """
+    from llmops.review import reproduction
+
+    folder = find_run(workspace(), name)
+    before, config = folder.record(), folder.config()
+    kept = reproduction.config_check(before["config_digest"], config_digest(config))
+    if not kept.same:
+        raise Refused(
+            f"{folder.path / 'config.yaml'} is not the config that ran: its digest is "
+            f"{kept.after[:12]}, the record says {kept.before[:12]}",
+            hint="somebody changed the file; nothing was run",
+        )
+    _check_resolved(config, folder.path / "config.yaml")
+    opened = _open_config(config, tuple(before["overrides"]), folder.origins)
+    graph = build_graph(config["pipeline"], opened.kinds)
+    again = (node.name for node in graph.nodes if everything or not PAID & set(node.kind.uses))
+    selection = Selection(force=tuple(again))
+    planned = _planned(opened, selection, "store")
+    on_plan(planned)
+    check_budget([planned], None)
+    made = _Runner(opened, selection, reproduces=before["run_id"]).run(planned, on_event)
+    if made.record["status"] == "failed":
+        error = made.record["error"]
+        raise StepFailed(
+            f"run {made.record['run_id']}: {error['problem']}",
+            step=error["step"] or "",
+            hint=error["hint"],
+            exit_code=error["exit_code"],
+        )
+    return reproduction.compare(before, made.record)
+
+
+def _check_resolved(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse a resolved config that this version of llmops does not accept.
+
+    Raises:
+        ConfigProblems: With every mistake.
+    """
+    from llmops.config import rules, schemas
+    from llmops.config.problems import Problem, dotted, raise_all
+
+    found = schemas.mistakes(config) or rules.mistakes(config)
+    raise_all(Problem(str(path), dotted(m.path), m.expected, m.got, m.hint) for m in found)
 
 
 def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
@@ -377,8 +445,11 @@ def _before(opened: _Opened) -> dict[str, planning.Before]:
 class _Runner:
     """Carries out one plan and writes its run folder."""
 
-    def __init__(self, opened: _Opened, selection: Selection) -> None:
+    def __init__(
+        self, opened: _Opened, selection: Selection, reproduces: str | None = None
+    ) -> None:
         self.opened = opened
+        self.reproduces = reproduces  # such a run moves no alias
         self.selection = selection
         self.started = datetime.now(UTC)
         self.run_id = new_run_id(self.started)
@@ -453,7 +524,8 @@ class _Runner:
         made = self._record(plan, status, error)
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
-            made["champion"] = _promote(self.opened, made, decision)
+            if self.reproduces is None:
+                made["champion"] = _promote(self.opened, made, decision)
             made["status"] = "succeeded" if decision["passed"] else "refused"
         if made["metrics"]:
             self.folder.write_json("metrics.json", made["metrics"])
@@ -477,6 +549,8 @@ class _Runner:
             "finished": now.isoformat(timespec="seconds") if ended else None,
             "seconds": round((now - self.started).total_seconds(), 3) if ended else None,
             "config_digest": self.opened.digest,
+            "pipeline_digest": self._pipeline_digest(),
+            "reproduces": self.reproduces,
             "overrides": list(self.opened.overrides),
             **machine.surroundings(self.opened.workspace),
             "source": _source(config, results["statistics"]),
@@ -490,6 +564,12 @@ class _Runner:
             "champion": None,
             **{name: results[name] for name in ("model", "metrics", "safety", "gate")},
         }
+
+    def _pipeline_digest(self) -> str:
+        from llmops.engines.pipeline import pipeline_digest
+
+        graph = build_graph(self.opened.config["pipeline"], self.opened.kinds)
+        return pipeline_digest(graph, self.opened.config["engine"]["image"])
 
     def _estimates(self, plan: Plan, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the steps of this run were estimated to use, and what they used."""

@@ -115,7 +115,8 @@ def _show_estimate(estimate: Estimate, console: Console) -> None:
         for name, use in estimate.steps.items():
             if text := _use(use):
                 table.add_row(_safe(name, console), _safe(text, console))
-        console.print(table)
+        if table.row_count:
+            console.print(table)
         _say(money(estimate.total.money, estimate.currency), console)
     for caution in estimate.warnings:
         style = "bold red" if caution.blocks else "bold yellow"

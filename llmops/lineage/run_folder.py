@@ -75,6 +75,14 @@ class RunFolder:
             raise ConfigError(f"{self.path / 'config.yaml'} holds no config")
         return loaded
 
+    def origins(self) -> dict[str, Any]:
+        """Return ``provenance.json``; empty if there is none that can be read."""
+        try:
+            loaded: dict[str, Any] = json.loads((self.path / "provenance.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return loaded
+
     def record(self) -> dict[str, Any]:
         """Return ``run.json``.
 

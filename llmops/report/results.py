@@ -140,6 +140,8 @@ def used_sentence(estimates: Mapping[str, Any] | None) -> str:
         if name in total["actual"]
     ]
     money = " / ".join(_money(total[side]["money"]) for side in ("estimated", "actual"))
+    if not parts:
+        return ""
     parts.append(f"{estimates['currency']} {money}")
     return f"Estimated / used: {', '.join(parts)}."
 

@@ -72,7 +72,7 @@ def _experiment_text(experiment: ExperimentDiff) -> Iterator[str]:
     for problem in experiment.problems:
         yield from (f"  {line}" for line in problem.splitlines())
     yield from (f"  {line}" for line in _steps(experiment))
-    yield from (f"  {line}" for line in _cost(experiment.cost))
+    yield from (f"  {line}" for line in _cost(experiment.cost, reruns=bool(experiment.reruns)))
     yield from (f"  {line}" for line in _remarks(experiment))
 
 
@@ -103,7 +103,8 @@ def _experiment_markdown(experiment: ExperimentDiff) -> Iterator[str]:
             yield from ("", f"{_code(leaf.key)}:", "", *_fenced(long))
     if experiment.problems:
         yield from ("", *_fenced("\n".join(experiment.problems).splitlines()))
-    rest = [*_steps(experiment), *_cost(experiment.cost), *_remarks(experiment)]
+    costs = _cost(experiment.cost, reruns=bool(experiment.reruns))
+    rest = [*_steps(experiment), *costs, *_remarks(experiment)]
     if rest:
         yield from ("", *_fenced(rest))
 
@@ -166,7 +167,7 @@ def _steps(experiment: ExperimentDiff) -> Iterator[str]:
             yield f"gone    {step.name}: {step.reason}"
 
 
-def _cost(change: CostChange | None) -> Iterator[str]:
+def _cost(change: CostChange | None, *, reruns: bool) -> Iterator[str]:
     if change is None or change.after is None:
         return
     for name, title in TITLES:
@@ -179,7 +180,7 @@ def _cost(change: CostChange | None) -> Iterator[str]:
     before_money = _money(change.before.money, change.currency) if change.before else after_money
     was = f"{before_money} -> " if before_money != after_money else ""
     yield f"a full run costs {was}{after_money}"
-    if change.rerun is not None and change.before is not None:
+    if change.rerun is not None and change.before is not None and reruns:
         yield f"what reruns costs {_money(change.rerun.money, change.currency)}" + _amounts(
             change.rerun
         )

@@ -6,7 +6,6 @@ Turns a word of the command line into a source, and a source into versions of ex
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import tarfile
 from collections.abc import Mapping
@@ -156,7 +155,7 @@ def _run(text: str, workspace: Path) -> RunFolder | None:
 def _of_run(run: RunFolder, label: str) -> Source:
     record = run.record()
     config = run.config()
-    places = _origins(run)
+    places = run.origins()
     version = Version(
         name=record["experiment"],
         digest=config_digest(config),
@@ -176,14 +175,6 @@ def _finished(run: RunFolder, record: Mapping[str, Any]) -> Reference:
             hint="python -m llmops runs list",
         )
     return of_record(record, f"run {run.path.name}")
-
-
-def _origins(run: RunFolder) -> Mapping[str, Any]:
-    try:
-        loaded: Mapping[str, Any] = json.loads((run.path / "provenance.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return loaded
 
 
 # ------------------------------------------------------------------------ git
