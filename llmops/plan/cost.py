@@ -493,12 +493,11 @@ def _exceeded(
             limit["bases"] and model.get("base") not in limit["bases"]
         ):
             continue
-        if "leaf" in limit:
-            text = _leaf_over(config, limit)
-        else:
-            text = _quantity_over(tune, limit, quantities)
-        if text:
-            yield Caution("limit", text, f"{limit['source']} ({limit['dated']})", blocks=True)
+        source = f"{limit['source']} ({limit['dated']})"
+        if "leaf" in limit and (text := _leaf_over(config, limit)):
+            yield Caution("limit", text, source, blocks=True)
+        if "quantity" in limit:
+            yield from _quantity_over(tune, limit, quantities, source)
 
 
 def _leaf_over(config: Mapping[str, Any], limit: Mapping[str, Any]) -> str:
@@ -515,17 +514,21 @@ def _leaf_over(config: Mapping[str, Any], limit: Mapping[str, Any]) -> str:
     return ""
 
 
-def _quantity_over(step: PlannedStep, limit: Mapping[str, Any], quantities: _Quantities) -> str:
+def _quantity_over(
+    step: PlannedStep, limit: Mapping[str, Any], quantities: _Quantities, source: str
+) -> Iterator[Caution]:
     name = limit["quantity"].removesuffix("_rows")
     if name not in step.takes:
-        return ""
+        return
     rows = quantities.rows(*step.takes[name].split("."))
-    if rows.value is None or rows.value <= limit["at_most"]:
-        return ""
-    may = "has" if rows.basis == "exact" else "may have"
-    return (
-        f"the {name} side {may} {rows.value:,.0f} rows, the provider accepts {limit['at_most']:,}"
-    )
+    share = 1.0 if rows.basis == "exact" else quantities.config["split"][name]
+    if rows.value is not None and rows.value * share > limit["at_most"]:
+        amount = "" if rows.basis == "exact" else "up to about "
+        text = (
+            f"the {name} side has {amount}{rows.value * share:,.0f} rows, "
+            f"the provider accepts {limit['at_most']:,}"
+        )
+        yield Caution("limit", text, source, blocks=rows.basis == "exact")
 
 
 def _lifecycle(
