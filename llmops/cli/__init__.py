@@ -36,11 +36,13 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "run": Verb("llmops.cli.run", "run an experiment, or a sweep with -m"),
         "plan": Verb("llmops.cli.plan", "show what a run would do, and why"),
         "validate": Verb("llmops.cli.validate", "check a config: every mistake at once"),
+        "diff": Verb("llmops.cli.diff", "say what a change of the config means"),
         "explain": Verb("llmops.cli.explain", "say who set a key, and what it hides"),
         "compile": Verb("llmops.cli.compile", "write the Kubeflow pipeline"),
     },
     "What has run": {
         "runs": Verb("llmops.cli.runs", "list, show and compare runs"),
+        "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
     },
     "Things": {

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.errors import Refused
+
 if TYPE_CHECKING:
     from llmops.api import Run
     from llmops.config.sweep import HydraArguments
@@ -52,7 +54,7 @@ def _inform(argv: list[str], job: Callable[[list[str]], None]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from llmops.cli.selection import add_selection
+    from llmops.cli.selection import add_budget, add_selection
 
     parser = argparse.ArgumentParser(
         prog="llmops run",
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     add_selection(parser)
+    add_budget(parser)
     parser.add_argument("--json", action="store_true", help="print the run record as JSON")
     return parser
 
@@ -95,6 +98,7 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
             overrides,
             limit=arguments.limit,
             selection=selection_of(arguments),
+            budget=arguments.budget,
             on_plan=lambda plan: show_plan(plan, console),
             on_event=screen.event,
         )
@@ -106,13 +110,18 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
 
 
 def _sweep(argv: list[str], hydra: HydraArguments, arguments: argparse.Namespace) -> int:
-    from llmops import api
     from llmops.config import sweep
     from llmops.config.project import workspace
     from llmops.lineage.sweep import create_sweep, read_members
 
     if not hydra.own_sweeper:  # another sweeper makes its members up as it goes
-        api.validate_members(hydra.overrides, sweep=True)
+        _check_sweep(hydra, arguments)
+    elif arguments.budget is not None:
+        raise Refused(
+            f"a budget of {arguments.budget:g} cannot be guaranteed: the sweeper makes its "
+            "members up as it goes",
+            hint="bound each run instead: env.budget=AMOUNT",
+        )
     folder = create_sweep(workspace(), list(hydra.overrides))
     sweep.launch(argv, functools.partial(_run_member, folder, vars(arguments)))
     members = read_members(folder)
@@ -122,6 +131,24 @@ def _sweep(argv: list[str], hydra: HydraArguments, arguments: argparse.Namespace
         _show_sweep(members, folder)
     codes = {member["exit_code"] for member in members}
     return next((code for code in GRAVITY if code in codes), 0)
+
+
+def _check_sweep(hydra: HydraArguments, arguments: argparse.Namespace) -> None:
+    """Check every member, and that the whole sweep is within the budget, before any starts."""
+    from llmops import api
+    from llmops.cli.selection import selection_of
+
+    members = api.validate_members(hydra.overrides, sweep=True)
+    budgets = [(member.config.get("env") or {}).get("budget") for member in members]
+    if arguments.budget is None and not any(budget is not None for budget in budgets):
+        return
+    plans = api.plan_members(
+        hydra.overrides,
+        limit=arguments.limit,
+        selection=selection_of(arguments),
+        against="store",
+    )
+    api.check_budget(plans, arguments.budget)
 
 
 def _run_member(folder: Path, options: dict[str, Any], overrides: list[str]) -> None:

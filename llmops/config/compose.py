@@ -86,10 +86,14 @@ class CompositionFailed(ConfigError):
 
 @dataclass(frozen=True)
 class Layer:
-    """A config file in the order of merging, and the key path that its content lands under."""
+    """A config file in the order of merging, and the key path that its content lands under.
+
+    ``hidden`` are the files of the same name that it shadows, nearest first.
+    """
 
     document: Document
     package: KeyPath
+    hidden: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,9 +174,9 @@ def layers(composed: Composed | Draft, overrides: Sequence[str]) -> tuple[Layer,
     with _one_at_a_time, _Reading(composed.documents), loader_session() as loader:
         ordered = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
         return tuple(
-            Layer(document, _package(default.package))
+            Layer(found[0], _package(default.package), found[1:])
             for default in ordered
-            if default.config_path and (document := _document(default.config_path))
+            if default.config_path and (found := _documents(default.config_path))
         )
 
 
@@ -354,14 +358,15 @@ def _package(package: str | None) -> KeyPath:
     return tuple(part for part in (package or "").split(".") if part and part != "_global_")
 
 
-def _document(config_path: str) -> Document | None:
+def _documents(config_path: str) -> tuple[Document, ...]:
+    """Return the file that is composed, then those of the same name that it shadows."""
     reading = _reading.get()
     assert reading is not None
-    for folder in project.conf_folders():
-        path = folder.path / f"{config_path}.yaml"
-        if path.is_file():
-            return reading.read(path, f"{folder.label}/{config_path}.yaml")
-    return None
+    return tuple(
+        reading.read(path, f"{folder.label}/{config_path}.yaml")
+        for folder in project.conf_folders()
+        if (path := folder.path / f"{config_path}.yaml").is_file()
+    )
 
 
 # ------------------------------------------------------------- Hydra's plugins

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmops.artifacts import ArtifactKind
+from llmops.artifacts import ArtifactKind, digest
 from llmops.plan.graph import Graph, Node
 
 TYPES: Mapping[ArtifactKind, str] = {
@@ -36,6 +36,18 @@ def compile_pipeline(graph: Graph, image: str, target: Path, hits: Hits | None =
     from kfp import compiler
 
     compiler.Compiler().compile(_pipeline(graph, image, hits or {}), str(target))
+
+
+def pipeline_digest(graph: Graph, image: str) -> str:
+    """Return the sha256 of all that decides the cold pipeline, without compiling it.
+
+    Two graphs with the same digest compile to the same bytes by the same version of KFP.
+    """
+    tasks = [
+        [node.name, task_source(node), {name: str(edge) for name, edge in node.takes.items()}]
+        for node in graph.nodes
+    ]
+    return digest([graph.name, image, tasks])
 
 
 def task_source(node: Node) -> str:
