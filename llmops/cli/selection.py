@@ -29,6 +29,24 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add ``--budget``."""
+    parser.add_argument(
+        "--budget",
+        type=_amount,
+        metavar="AMOUNT",
+        help="refuse, with exit code 3, what may cost more or what nobody knows the price of; "
+        "of a sweep the whole; env.budget holds as well, for each run",
+    )
+
+
+def _amount(text: str) -> float:
+    amount = float(text)
+    if not 0 <= amount < float("inf"):
+        raise ValueError(text)
+    return amount
+
+
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """Return what the options of ``add_selection`` picked."""
     from llmops.plan.build import Selection
