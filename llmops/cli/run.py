@@ -29,6 +29,8 @@ GRAVITY = (5, 4, 1, 2, 3)  # a sweep ends with the gravest exit code of its memb
 def main(argv: Sequence[str]) -> int:
     """Run what the command line names."""
     arguments, rest = _parser().parse_known_args(argv)
+    if not any(text.startswith("-") for text in rest):
+        return _single(rest, arguments)
     from llmops.config import sweep
 
     hydra = sweep.normalise(rest)
