@@ -7,9 +7,9 @@ from importlib import import_module
 
 from llmops.errors import ConfigError, unknown_name
 from llmops.plan.kinds import StepKind
-from llmops.steps.component import SUFFIXES, component_kind
 
 GROUP = "llmops.steps"
+SUFFIXES = (".yaml", ".yml")  # of a KFP component file
 BUILT_IN = (
     "ingest",
     "validate",
@@ -58,6 +58,8 @@ class _Kinds(Mapping[str, StepKind]):
         if name in self.brought:
             return self.brought[name]
         if name.endswith(SUFFIXES):
+            from llmops.steps.component import component_kind
+
             return component_kind(name)
         if name not in BUILT_IN:
             raise KeyError(name)

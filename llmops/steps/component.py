@@ -23,7 +23,6 @@ from llmops.config.project import conf_folders, find_file
 from llmops.errors import ConfigError, DataError, nearest
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
 
-SUFFIXES = (".yaml", ".yml")
 RUNTIME = "kfp.dsl.executor_main"
 KINDS: Mapping[str, ArtifactKind] = {"system.Dataset": "parquet", "system.Model": "folder"}
 LOG_LINES = 5
