@@ -207,12 +207,10 @@ class FolderStore:
 
     def clear_temporary(self) -> None:
         """Remove what killed processes of this machine left under ``tmp``."""
-        import psutil
-
         host = f"{socket.gethostname()}-"
         for folder in (self.root / "tmp").glob(f"{glob.escape(host)}*"):
             pid = folder.name.removeprefix(host).partition("-")[0]
-            if not psutil.pid_exists(int(pid)):
+            if not _works(int(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
 
     # ------------------------------------------------------------- reports
@@ -246,3 +244,13 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another disk, or a file system without hard links
         shutil.copyfile(source, target)
+
+
+def _works(pid: int) -> bool:
+    """Say whether a process is there and can still work: a killed one may wait to be buried."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
