@@ -81,16 +81,23 @@ def read_config(uri: str) -> dict[str, Any]:
     Raises:
         BackendError: If it is missing or is not what its address says.
     """
-    import fsspec
-
     try:
-        with fsspec.open(uri, "r", encoding="utf-8") as file:
-            config: dict[str, Any] = json.load(file)
+        config: dict[str, Any] = json.loads(_read_text(uri))
     except (OSError, ValueError) as exc:
         raise BackendError(f"the resolved config cannot be read: {uri}: {exc}") from exc
     if digest(config) != uri.rpartition("/")[2]:
         raise BackendError(f"{uri} is not the config that its name says")
     return config
+
+
+def _read_text(uri: str) -> str:
+    if "://" not in uri:
+        return Path(uri).read_text("utf-8")
+    import fsspec
+
+    with fsspec.open(uri, "r", encoding="utf-8") as file:
+        text: str = file.read()
+    return text
 
 
 def _execute(
@@ -177,6 +184,7 @@ def leave_with_the_run() -> None:
 
 
 def _watch(pid: int) -> None:
+    time.sleep(POLL_SECONDS)  # most steps are over by now, and need no psutil
     import psutil
 
     try:

@@ -165,12 +165,20 @@ def _neutral_folder(store_root: Path) -> Iterator[Path]:
 
 def _clear_left_behind(base: Path) -> None:
     """Remove neutral folders of runs that were killed."""
-    import psutil
-
     for folder in base.glob(f"{PREFIX}*-*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+        if pid.isdigit() and not _alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)  # another user's folder stays: no permission
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class _Progress:

@@ -33,6 +33,7 @@ class Port:
 
     name: str
     kind: ArtifactKind
+    any_kind: bool = False  # an input that takes an artifact of any kind
     optional: bool = (
         False  # an optional input that the pipeline leaves out is absent from ``inputs``
     )

@@ -126,6 +126,18 @@ class ToyProject:
         experiment = EXPERIMENT.format(name=name)
         (self.root / "conf" / "experiment" / f"{name}.yaml").write_text(experiment)
 
+    def component(self, name: str, function: str) -> None:
+        """Compile a KFP component into ``conf/components/NAME.yaml``."""
+        source = self.root / f"{name}.py"
+        source.write_text(
+            "from kfp import compiler, dsl\nfrom kfp.dsl import *\n\n"
+            "@dsl.component(base_image='python:3.11', install_kfp_package=False)\n"
+            f"{function}\n"
+            f"compiler.Compiler().compile({name}, 'conf/components/{name}.yaml')\n"
+        )
+        (self.root / "conf" / "components").mkdir(exist_ok=True)
+        subprocess.run([sys.executable, str(source)], cwd=self.root, check=True)
+
     @property
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LLMOPS_")}

@@ -210,7 +210,7 @@ class FolderStore:
         host = f"{socket.gethostname()}-"
         for folder in (self.root / "tmp").glob(f"{glob.escape(host)}*"):
             pid = folder.name.removeprefix(host).partition("-")[0]
-            if not _works(int(pid)):
+            if not _is_running(int(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
 
     # ------------------------------------------------------------- reports
@@ -239,18 +239,17 @@ def _owner() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or a file system without hard links
-        shutil.copyfile(source, target)
-
-
-def _works(pid: int) -> bool:
-    """Say whether a process is there and can still work: a killed one may wait to be buried."""
+def _is_running(pid: int) -> bool:
     import psutil
 
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copyfile(source, target)
