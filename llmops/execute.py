@@ -149,7 +149,10 @@ def _publish(
     missing = [name for name, path in outputs.items() if not path.exists()]
     if missing:
         raise RuntimeError(f"step kind {kind.name} did not write {', '.join(missing)}")
-    return {
-        port.name: store.put(outputs[port.name], port.kind, rows=outcome.rows.get(port.name))
-        for port in kind.gives
-    }
+    published: dict[str, Artifact] = {}
+    for port in kind.gives:
+        if port.kind == "any":
+            raise RuntimeError(f"step kind {kind.name} gives {port.name} of kind 'any'")
+        rows = outcome.rows.get(port.name)
+        published[port.name] = store.put(outputs[port.name], port.kind, rows=rows)
+    return published

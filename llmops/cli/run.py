@@ -154,10 +154,10 @@ def _run_member(folder: Path, options: dict[str, Any], overrides: list[str]) -> 
 
 def _show_sweep(members: Sequence[dict[str, Any]], folder: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
-    table = Table("member", "run", "status", "tuned loss", title="sweep")
+    table = Table("member", Column("run", no_wrap=True), "status", "tuned loss", title="sweep")
     for member in members:
         loss = "" if member["tuned_loss"] is None else f"{member['tuned_loss']:.3f}"
         table.add_row(" ".join(member["overrides"]), member["run_id"], member["status"], loss)

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmops.artifacts import ArtifactKind, digest
+from llmops.artifacts import digest
 from llmops.plan.graph import Graph, Node
 
-TYPES: Mapping[ArtifactKind, str] = {
+TYPES: Mapping[str, str] = {
     "parquet": "Dataset",
     "jsonl": "Dataset",
     "json": "Artifact",
     "folder": "Artifact",
+    "any": "Artifact",
 }
 Hits = Mapping[str, Mapping[str, str]]  # step -> output -> address of its reference file
 

@@ -232,4 +232,4 @@ def test_limit_stands_in_the_provenance_with_what_it_hides():
 
     origin = _origins(validate(["+experiment=so_python"]), 7)["dataset.max_rows"]
     assert (origin["value"], origin["set_by"]) == (7, "command line: --limit 7")
-    assert origin["shadowed"][0].endswith("conf/dataset/stackoverflow.yaml:14:11")
+    assert origin["shadowed"][0].endswith("conf/dataset/stackoverflow.yaml:13:11")
