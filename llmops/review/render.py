@@ -29,6 +29,11 @@ TITLES = (
 def text(diff: Diff) -> str:
     """Return the difference for a terminal."""
     lines = [f"{diff.base} -> {diff.head}: {_counted(diff)}"]
+    lines += [f"the table {name} changed" for name in diff.tables]
+    lines += [
+        f"  LOOSENED (budget)  {one.key} {_arrow(one.before, one.after, md=False)}: {one.why}"
+        for one in diff.cheaper
+    ]
     for experiment in diff.experiments:
         lines += ["", *_experiment_text(experiment)]
     return "\n".join(lines)
@@ -37,13 +42,16 @@ def text(diff: Diff) -> str:
 def markdown(diff: Diff) -> str:
     """Return the difference as Markdown, for a comment under a pull request."""
     lines = [f"**{_code(diff.base)} → {_code(diff.head)}**: {_counted(diff)}"]
-    loosened = [(e, one) for e in diff.experiments for one in e.loosened]
+    if diff.tables:
+        lines += ["", f"Tables that changed: {', '.join(_code(name) for name in diff.tables)}"]
+    loosened = [(e.name, one) for e in diff.experiments for one in e.loosened]
+    loosened += [("every experiment", one) for one in diff.cheaper]
     if loosened:
         lines += ["", "> [!WARNING]", "> **Loosened**", ">"]
         lines += [
-            f"> * {_code(e.name)} {_code(one.key)} {_arrow(one.before, one.after, md=True)}: "
+            f"> * {_code(name)} {_code(one.key)} {_arrow(one.before, one.after, md=True)}: "
             f"{one.why} ({', '.join(one.categories)})"
-            for e, one in loosened
+            for name, one in loosened
         ]
     for experiment in diff.experiments:
         lines += ["", *_experiment_markdown(experiment)]

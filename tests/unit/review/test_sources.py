@@ -137,3 +137,16 @@ def test_a_budget_that_does_not_hold_is_a_condition(repository):
     assert cli.main(["diff", "HEAD", "--fail-on", "over-budget"]) == 0  # nothing reruns
     change(repository.root / "conf/experiment/so_python.yaml", "max_steps: 40", "max_steps: 80")
     assert cli.main(["diff", "HEAD", "--fail-on", "over-budget"]) == 3
+
+
+def test_a_lowered_price_is_a_loosening_of_the_budget_and_a_raised_one_is_not(repository):
+    prices = repository.root / "conf/knowledge/prices.yaml"
+    change(prices, "unit: call, price: 0.0", "unit: call, price: 1.0")
+    assert api.diff("HEAD").cheaper == ()
+    repository.commit()
+    change(prices, "unit: call, price: 1.0", "unit: call, price: 0.5")
+    found = api.diff("HEAD")
+    assert (found.tables, found.experiments) == (("knowledge/prices.yaml",), ())
+    assert matches(found, ["loosened-budget"]) == [
+        "loosened-budget: knowledge/prices.yaml: scorer profanity call, a budget lets more pass"
+    ]
