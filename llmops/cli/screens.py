@@ -105,7 +105,7 @@ def show_sweep_estimate(plans: Sequence[Plan], console: Console) -> None:
     whole = of_sweep([plan.estimate for plan in plans if plan.estimate is not None])
     _say(f"the whole sweep, {words.count(len(plans), 'member')}:", console, style="bold")
     _say(f"  {_use(whole.total)}", console)
-    _say(f"  {money(whole.total.money, whole.currency)}", console)
+    _say(f"  {money(whole.total.money, whole)}", console)
 
 
 def _show_estimate(estimate: Estimate, console: Console) -> None:
@@ -117,19 +117,19 @@ def _show_estimate(estimate: Estimate, console: Console) -> None:
                 table.add_row(_safe(name, console), _safe(text, console))
         if table.row_count:
             console.print(table)
-        _say(money(estimate.total.money, estimate.currency), console)
+        _say(money(estimate.total.money, estimate), console)
     for caution in estimate.warnings:
         style = "bold red" if caution.blocks else "bold yellow"
         _say(f"warning: {caution.text} [{caution.source}]", console, style=style)
 
 
-def money(found: Money, currency: str) -> str:
+def money(found: Money, of: Estimate) -> str:
     """Return what something costs in words: the bound, or that and why it is unknown."""
     if found.value is None:
-        return "costs: unknown: " + "; ".join(found.unknown)
+        return f"costs: unknown (prices of {of.dated}): " + "; ".join(found.unknown)
     if found.value == 0:
         return "costs: nothing"
-    return f"costs: at most {found.value:,.2f} {currency}"
+    return f"costs: at most {found.value:,.2f} {of.currency} (prices of {of.dated})"
 
 
 def _use(use: Use) -> str:

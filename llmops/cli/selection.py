@@ -41,9 +41,12 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
 
 
 def _amount(text: str) -> float:
-    amount = float(text)
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
     if not 0 <= amount < float("inf"):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"'{text}' is no amount of money, e.g. 5 or 0.5")
     return amount
 
 

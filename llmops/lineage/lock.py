@@ -58,7 +58,8 @@ def read_lock(path: Path) -> dict[str, Any]:
         found = loaded["schema"], loaded["steps"], loaded["experiment"], loaded["config_digest"]
     except FileNotFoundError as exc:
         raise ConfigError(
-            f"there is no lock {path}", hint="python -m llmops accept RUN writes it"
+            f"there is no lock {path.parent.name}/{path.name}",
+            hint="python -m llmops accept RUN writes it",
         ) from exc
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as exc:
         raise ConfigError(

@@ -273,7 +273,14 @@ def leaf_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         _change(path, flat_old.get(path), flat_new.get(path))
         for path in paths
         if flat_old.get(path) != flat_new.get(path)
+        and not _filled(path, flat_old, flat_new)
+        and not _filled(path, flat_new, flat_old)
     ]
+
+
+def _filled(path: str, empty: Mapping[str, Any], full: Mapping[str, Any]) -> bool:
+    """Say whether an empty list or mapping here has items there, which are named themselves."""
+    return empty.get(path) in ([], {}) and any(key.startswith(f"{path}.") for key in full)
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:

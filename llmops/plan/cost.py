@@ -95,11 +95,13 @@ class Estimate:
     warnings: tuple[Caution, ...] = ()
     identities: Mapping[str, str] = field(default_factory=dict)  # step -> what makes it the same
     budget: float | None = None  # env.budget: money that this run may cost
+    dated: str = ""  # the day of the price table
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON; quantities that a step has none of are left out."""
         return {
             "currency": self.currency,
+            "prices_dated": self.dated,
             "steps": {name: use_json(use) for name, use in self.steps.items()},
             "total": use_json(self.total),
             "budget": self.budget,
@@ -139,6 +141,7 @@ def estimate(
         ),
         identities=_identities(plan),
         budget=(config.get("env") or {}).get("budget"),
+        dated=knowledge.prices.get("dated", ""),
     )
 
 
@@ -158,6 +161,7 @@ def of_sweep(estimates: Sequence[Estimate]) -> Estimate:
         {},
         _with_money(whole, money),
         tuple(warnings),
+        dated=estimates[0].dated if estimates else "",
     )
 
 

@@ -124,6 +124,8 @@ class Diff:
     head: str
     experiments: tuple[ExperimentDiff, ...]
     unchanged: int
+    tables: tuple[str, ...] = ()  # reference tables that changed, e.g. knowledge/prices.yaml
+    cheaper: tuple[Loosening, ...] = ()  # prices that let more pass a budget
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -132,6 +134,8 @@ class Diff:
             "base": self.base,
             "head": self.head,
             "unchanged": self.unchanged,
+            "tables": list(self.tables),
+            "loosened": [asdict(one) for one in self.cheaper],
             "experiments": [experiment.as_json() for experiment in self.experiments],
         }
 
@@ -342,12 +346,14 @@ def _notes(before: Version, after: Version) -> tuple[str, ...]:
 
 def matches(diff: Diff, names: Sequence[str]) -> list[str]:
     """Return which conditions of ``--fail-on`` hold, one sentence each."""
-    return [
+    found = [
         f"{name}: {sentence}"
         for name in names
         for experiment in diff.experiments
         for sentence in _holding(name, experiment)
     ]
+    budget = [name for name in names if name in ("loosened", "loosened-budget")]
+    return found + [f"{name}: {one.key}, {one.why}" for name in budget for one in diff.cheaper]
 
 
 CONDITIONS: Mapping[str, str] = {

@@ -73,6 +73,29 @@ def loosened(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Loosen
     return [*found, *_rules(before, after), *_steps(before, after)]
 
 
+def cheaper(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Loosening]:
+    """Return the prices that a new table lowers, or gives where none was known.
+
+    Whoever lowers a price lets more pass a budget.
+    """
+    old, new = _prices(before), _prices(after)
+    why = "a budget lets more pass"
+    return [
+        Loosening(f"knowledge/prices.yaml: {name}", ("budget",), old.get(name), price, why)
+        for name, price in new.items()
+        if price is not None and ((known := old.get(name)) is None or price < known)
+    ]
+
+
+def _prices(table: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        " ".join(
+            str(entry[key]) for key in ("port", "kind", "base", "unit") if key in entry
+        ): entry["price"]
+        for entry in table["prices"]
+    }
+
+
 def _judged(
     guard: Guard, key: str, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> Loosening | None:

@@ -60,7 +60,7 @@ def of_config(graph: Graph, config: Mapping[str, Any], label: str) -> Reference:
         settings = read_settings(node.kind, config, node.name)
         inputs = {name: outputs[str(edge)] for name, edge in node.takes.items()}
         key = step_key(node.kind, settings, inputs, {})
-        given = {p.name: Artifact("", p.kind, f"{key}:{p.name}", 0) for p in node.kind.gives}
+        given = {p.name: Artifact("", "json", f"{key}:{p.name}", 0) for p in node.kind.gives}
         outputs |= {f"{node.name}.{name}": item.sha256 for name, item in given.items()}
         before[node.name] = Before(key, node.kind.revision, settings, inputs, {})
         entries[key] = IndexEntry(

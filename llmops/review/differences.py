@@ -6,14 +6,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from llmops.config import schemas
 from llmops.errors import ConfigError, ConfigProblems
 from llmops.plan import diff
 from llmops.plan.cost import Knowledge
 from llmops.plan.diff import Diff, ExperimentDiff, Version
+from llmops.plan.loosening import Loosening, cheaper
 from llmops.review import sources, trees
 from llmops.review.sources import Source
 from llmops.review.trees import Tree
 from llmops.steps import step_kinds
+
+TABLES = "knowledge/"
+PRICES = "knowledge/prices.yaml"
 
 
 def differences(base: str, head: str | None, workspace: Path, knowledge: Knowledge) -> Diff:
@@ -72,7 +77,27 @@ def _all(old: Tree, new: Tree, knowledge: Knowledge) -> Diff:
         if one := _changed(old, new, name, knowledge):
             found.append(one)
     same = len(before | after) - len(found)
-    return Diff(old.label, new.label, tuple(sorted(found, key=lambda one: one.name)), same)
+    return Diff(
+        base=old.label,
+        head=new.label,
+        experiments=tuple(sorted(found, key=lambda one: one.name)),
+        unchanged=same,
+        tables=tuple(sorted(n for n in trees.changed_files(old, new) if n.startswith(TABLES))),
+        cheaper=_cheaper(old, new),
+    )
+
+
+def _cheaper(old: Tree, new: Tree) -> tuple[Loosening, ...]:
+    """Compare the price tables, where both sides have one that fits its schema."""
+    tables = []
+    for tree in (old, new):
+        if PRICES not in tree.files:
+            return ()
+        table = tree.read(PRICES)
+        if table.problems or schemas.mistakes(table.value, name="knowledge/prices"):
+            return ()
+        tables.append(table.value)
+    return tuple(cheaper(*tables))
 
 
 def _added(tree: Tree, name: str, knowledge: Knowledge) -> ExperimentDiff:

@@ -11,7 +11,7 @@ from difflib import unified_diff
 from typing import Any
 
 from llmops.plan.cost import Figure, Money, Use
-from llmops.plan.diff import CostChange, Diff, ExperimentDiff, LeafChange, Side
+from llmops.plan.diff import Diff, ExperimentDiff, LeafChange, Side
 
 SHOWN = 72  # characters of a value
 SHOWN_LEAVES = 40
@@ -29,6 +29,11 @@ TITLES = (
 def text(diff: Diff) -> str:
     """Return the difference for a terminal."""
     lines = [f"{diff.base} -> {diff.head}: {_counted(diff)}"]
+    lines += [f"the table {name} changed" for name in diff.tables]
+    lines += [
+        f"  LOOSENED (budget)  {one.key} {_arrow(one.before, one.after, md=False)}: {one.why}"
+        for one in diff.cheaper
+    ]
     for experiment in diff.experiments:
         lines += ["", *_experiment_text(experiment)]
     return "\n".join(lines)
@@ -37,13 +42,16 @@ def text(diff: Diff) -> str:
 def markdown(diff: Diff) -> str:
     """Return the difference as Markdown, for a comment under a pull request."""
     lines = [f"**{_code(diff.base)} → {_code(diff.head)}**: {_counted(diff)}"]
-    loosened = [(e, one) for e in diff.experiments for one in e.loosened]
+    if diff.tables:
+        lines += ["", f"Tables that changed: {', '.join(_code(name) for name in diff.tables)}"]
+    loosened = [(e.name, one) for e in diff.experiments for one in e.loosened]
+    loosened += [("every experiment", one) for one in diff.cheaper]
     if loosened:
         lines += ["", "> [!WARNING]", "> **Loosened**", ">"]
         lines += [
-            f"> * {_code(e.name)} {_code(one.key)} {_arrow(one.before, one.after, md=True)}: "
+            f"> * {_code(name)} {_code(one.key)} {_arrow(one.before, one.after, md=True)}: "
             f"{one.why} ({', '.join(one.categories)})"
-            for e, one in loosened
+            for name, one in loosened
         ]
     for experiment in diff.experiments:
         lines += ["", *_experiment_markdown(experiment)]
@@ -72,7 +80,7 @@ def _experiment_text(experiment: ExperimentDiff) -> Iterator[str]:
     for problem in experiment.problems:
         yield from (f"  {line}" for line in problem.splitlines())
     yield from (f"  {line}" for line in _steps(experiment))
-    yield from (f"  {line}" for line in _cost(experiment.cost, reruns=bool(experiment.reruns)))
+    yield from (f"  {line}" for line in _cost(experiment))
     yield from (f"  {line}" for line in _remarks(experiment))
 
 
@@ -103,8 +111,7 @@ def _experiment_markdown(experiment: ExperimentDiff) -> Iterator[str]:
             yield from ("", f"{_code(leaf.key)}:", "", *_fenced(long))
     if experiment.problems:
         yield from ("", *_fenced("\n".join(experiment.problems).splitlines()))
-    costs = _cost(experiment.cost, reruns=bool(experiment.reruns))
-    rest = [*_steps(experiment), *costs, *_remarks(experiment)]
+    rest = [*_steps(experiment), *_cost(experiment), *_remarks(experiment)]
     if rest:
         yield from ("", *_fenced(rest))
 
@@ -167,23 +174,29 @@ def _steps(experiment: ExperimentDiff) -> Iterator[str]:
             yield f"gone    {step.name}: {step.reason}"
 
 
-def _cost(change: CostChange | None, *, reruns: bool) -> Iterator[str]:
+def _cost(experiment: ExperimentDiff) -> Iterator[str]:
+    change = experiment.cost
     if change is None or change.after is None:
         return
+    if change.before is not None:
+        yield from _full_run(change.before, change.after, change.currency)
+    elif experiment.change == "added":
+        money = _money(change.after.money, change.currency)
+        yield f"a full run costs {money}{_amounts(change.after)}"
+    if experiment.change == "changed" and experiment.reruns and change.rerun is not None:
+        money = _money(change.rerun.money, change.currency)
+        yield f"what reruns costs {money}{_amounts(change.rerun)}"
+
+
+def _full_run(before: Use, after: Use, currency: str) -> Iterator[str]:
     for name, title in TITLES:
-        before = getattr(change.before, name) if change.before else None
-        after = getattr(change.after, name)
-        if after is not None and (before is None or before.value != after.value):
-            was = f"{_figure(before)} -> " if before else ""
-            yield f"a full run: {title} {was}{_figure(after)}"
-    after_money = _money(change.after.money, change.currency)
-    before_money = _money(change.before.money, change.currency) if change.before else after_money
-    was = f"{before_money} -> " if before_money != after_money else ""
-    yield f"a full run costs {was}{after_money}"
-    if change.rerun is not None and change.before is not None and reruns:
-        yield f"what reruns costs {_money(change.rerun.money, change.currency)}" + _amounts(
-            change.rerun
-        )
+        old, new = getattr(before, name), getattr(after, name)
+        if new is not None and (old is None or old.value != new.value):
+            was = f"{_figure(old)} -> " if old else ""
+            yield f"a full run: {title} {was}{_figure(new)}"
+    old_money, new_money = _money(before.money, currency), _money(after.money, currency)
+    was = f"{old_money} -> " if old_money != new_money else ""
+    yield f"a full run costs {was}{new_money}"
 
 
 def _amounts(use: Use) -> str:
@@ -234,6 +247,8 @@ def _arrow(before: Any, after: Any, *, md: bool) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, str) and "\n" in value.strip():
+        return f"a text of {len(value.splitlines())} lines"
     shown = (
         value
         if isinstance(value, str) and value.isprintable()

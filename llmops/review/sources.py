@@ -110,7 +110,8 @@ def _folder(path: Path, text: str) -> Source:
     if (path / "run.json").is_file():
         return _of_run(RunFolder(path.resolve()), text)
     conf = path / "conf" if (path / "conf").is_dir() else path
-    if not (conf / "experiment").is_dir() and not (conf / "config.yaml").is_file():
+    holds = (conf / "experiment").is_dir() or (conf / "config.yaml").is_file()
+    if conf.name != "conf" and not holds:
         raise ConfigError(
             f"{text} holds no config", hint="name a project, its conf folder, or a run's folder"
         )
