@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from llmops.adapters.catalog import open_adapters, open_store
 from llmops.artifacts import canonical_json
-from llmops.config.compose import Composed
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
+from llmops.config.remembered import Checked, checked
 from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFailed, unknown_name
 from llmops.execute import ask_source
 from llmops.lineage import lock, machine, record
@@ -39,6 +39,7 @@ from llmops.steps import step_kinds
 from llmops.worker import REQUEST
 
 if TYPE_CHECKING:
+    from llmops.config.compose import Composed
     from llmops.plan.diff import Diff
     from llmops.review.reproduction import Reproduction
 
@@ -95,10 +96,7 @@ def validate_members(overrides: Sequence[str], *, sweep: bool) -> list[Composed]
     """
     from llmops.config.validate import validate_members as validate_configs
 
-    members = validate_configs(overrides, sweep=sweep)
-    for composed in members:
-        build_graph(composed.config["pipeline"], step_kinds(composed.config["project"]["steps"]))
-    return members
+    return validate_configs(overrides, sweep=sweep, wiring=_graph)
 
 
 def plan(
@@ -120,7 +118,7 @@ def plan(
     Raises:
         ConfigError: If the config, its query or the selection is wrong.
     """
-    return _planned(_open(validate(overrides), limit, read_only=True), selection, against)
+    return _planned(_open_to_read(validate(overrides), limit), selection, against)
 
 
 def plan_members(
@@ -132,7 +130,7 @@ def plan_members(
 ) -> list[Plan]:
     """Plan every member of a sweep; see ``plan``."""
     return [
-        _planned(_open(composed, limit, read_only=True), selection, against)
+        _planned(_open_to_read(composed, limit), selection, against)
         for composed in validate_members(overrides, sweep=True)
     ]
 
@@ -199,7 +197,12 @@ def run(
         BackendError: If the run folder or the store cannot be written.
         Interrupted: On Ctrl-C or SIGTERM; the record says so.
     """
-    opened = _open(validate(overrides), limit)
+    known = checked(overrides)
+    opened = _open_config(
+        _limited(known.config, limit),
+        known.overrides,
+        functools.partial(_origins, known, limit),
+    )
     planned = _planned(opened, selection, "store")
     on_plan(planned)
     check_budget([planned], budget)
@@ -279,8 +282,7 @@ def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
     from llmops.engines.pipeline import compile_pipeline as compile_graph
 
     composed = validate(overrides)
-    kinds = step_kinds(composed.config["project"]["steps"])
-    graph = build_graph(composed.config["pipeline"], kinds)
+    graph = _graph(composed)
     compile_graph(graph, composed.config["engine"]["image"], target)
 
 
@@ -318,12 +320,17 @@ def accept(name: str) -> Path:
 # ------------------------------------------------------------------ planning
 
 
-def _open(composed: Composed, limit: int | None, *, read_only: bool = False) -> _Opened:
+def _graph(composed: Composed) -> Graph:
+    kinds = step_kinds(composed.config["project"]["steps"])
+    return build_graph(composed.config["pipeline"], kinds)
+
+
+def _open_to_read(composed: Composed, limit: int | None) -> _Opened:
     return _open_config(
         _limited(composed.config, limit),
         composed.overrides,
-        functools.partial(_origins, composed, limit),
-        read_only=read_only,
+        dict,  # a plan tells of no origins
+        read_only=True,
     )
 
 
@@ -454,6 +461,7 @@ class _Runner:
         self.started = datetime.now(UTC)
         self.run_id = new_run_id(self.started)
         self.folder = RunFolder.create(opened.workspace, opened.config["name"], self.run_id)
+        self.surroundings = machine.surroundings(opened.workspace)  # as they were at the start
         self.engine_started = False
         self.error: dict[str, Any] | None = None
 
@@ -552,7 +560,7 @@ class _Runner:
             "pipeline_digest": self._pipeline_digest(),
             "reproduces": self.reproduces,
             "overrides": list(self.opened.overrides),
-            **machine.surroundings(self.opened.workspace),
+            **self.surroundings,
             "source": _source(config, results["statistics"]),
             "dataset_version": results["card"] and results["card"]["dataset_version"],
             "prompt": results["card"] and results["card"]["prompt"],
@@ -589,13 +597,11 @@ class _Runner:
         }
 
 
-def _origins(composed: Composed, limit: int | None) -> dict[str, Any]:
+def _origins(known: Checked, limit: int | None) -> dict[str, Any]:
     """Return each leaf's value, who set it and what that shadowed."""
-    from llmops.config.provenance import provenance, to_json
-
-    origins = to_json(provenance(composed))
-    config = _limited(composed.config, limit)
-    if config is not composed.config:
+    origins = dict(known.origins)
+    config = _limited(known.config, limit)
+    if config is not known.config:
         hidden = origins["dataset.max_rows"]
         origins["dataset.max_rows"] = {
             "set_by": f"command line: --limit {limit}",

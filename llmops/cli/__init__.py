@@ -15,7 +15,9 @@ from importlib import import_module
 
 from llmops import __version__
 from llmops.errors import ConfigProblems, LlmopsError, unknown_name
+from llmops.secrecy import masked
 
+COMPLETE = "_complete"  # asked by shells, not by people
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell gives a program that a closed pipe ended
 BUG = 1
@@ -46,6 +48,10 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
+    },
+    "A project": {
+        "schema": Verb("llmops.cli.schema", "write the JSON Schemas for editors"),
+        "completion": Verb("llmops.cli.completion", "print the completion script of a shell"),
     },
 }
 VERBS: dict[str, Verb] = {name: verb for group in GROUPS.values() for name, verb in group.items()}
@@ -95,6 +101,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"llmops {__version__}")
         return 0
     name, *rest = arguments
+    if name == COMPLETE:
+        return int(import_module("llmops.cli.complete").main(rest))
     if name not in VERBS:
         raise unknown_name("verb", name, VERBS, where="llmops")
     return int(import_module(VERBS[name].module).main(rest))
@@ -116,7 +124,7 @@ def _tell(exc: LlmopsError) -> None:
 def _tell_of_bug() -> None:
     import traceback
 
-    traceback.print_exc()
+    print(masked(traceback.format_exc()), end="", file=sys.stderr)
     print(
         f"error: this is a bug in llmops {__version__}; please report the lines above",
         file=sys.stderr,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmops.errors import ConfigError, nearest
+from llmops.secrecy import masked, masked_value
 
 if TYPE_CHECKING:
     from llmops.config.provenance import Origin
@@ -62,10 +63,10 @@ def _entry(key: str, config: dict[str, Any], origin: Origin) -> dict[str, Any]:
         value = value[part]
     return {
         "key": key,
-        "value": value,
-        "set_by": origin.set_by,
+        "value": masked_value(key, value),
+        "set_by": masked(origin.set_by),
         "written": origin.written,
-        "shadowed": list(origin.shadowed),
+        "shadowed": [masked(place) for place in origin.shadowed],
         "about": described(path, config),
     }
 

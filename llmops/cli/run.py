@@ -7,10 +7,12 @@ sweeper and launcher run them, one after the other unless another launcher is ch
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +29,30 @@ GRAVITY = (5, 4, 1, 2, 3)  # a sweep ends with the gravest exit code of its memb
 def main(argv: Sequence[str]) -> int:
     """Run what the command line names."""
     arguments, rest = _parser().parse_known_args(argv)
+    if not any(text.startswith("-") for text in rest):
+        return _single(rest, arguments)
     from llmops.config import sweep
 
     hydra = sweep.normalise(rest)
     if hydra.informs:
-        sweep.launch(rest, functools.partial(_run_member, Path(), vars(arguments)))
+        _inform(rest, functools.partial(_run_member, Path(), vars(arguments)))
         return 0
     if hydra.multirun:
         return _sweep(rest, hydra, arguments)
     return _single(list(hydra.overrides), arguments)
+
+
+def _inform(argv: list[str], job: Callable[[list[str]], None]) -> None:
+    """Let Hydra print what it was asked for, without the secrets of a config not yet checked."""
+    from llmops.config import sweep
+    from llmops.secrecy import masked
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            sweep.launch(argv, job)
+    finally:
+        print(masked(said.getvalue()), end="")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,13 +13,13 @@ from typing import Any
 
 from llmops.artifacts import digest
 from llmops.plan.graph import Graph, Node
+from llmops.plan.kinds import Port
 
 TYPES: Mapping[str, str] = {
     "parquet": "Dataset",
     "jsonl": "Dataset",
     "json": "Artifact",
     "folder": "Artifact",
-    "any": "Artifact",
 }
 Hits = Mapping[str, Mapping[str, str]]  # step -> output -> address of its reference file
 
@@ -54,7 +54,7 @@ def pipeline_digest(graph: Graph, image: str) -> str:
 def task_source(node: Node) -> str:
     """Return the source of the function that KFP runs for ``node``."""
     parameters = ["config_uri: str", "run_id: str"]
-    parameters += [f"in_{p.name}: Input[{TYPES[p.kind]}]" for p in _taken(node)]
+    parameters += [f"in_{p.name}: Input[{_type(p)}]" for p in _taken(node)]
     parameters += [f"out_{p.name}: Output[{TYPES[p.kind]}]" for p in node.kind.gives]
     inputs = ", ".join(f'"{p.name}": in_{p.name}.path' for p in _taken(node))
     outputs = ", ".join(f'"{p.name}": out_{p.name}.path' for p in node.kind.gives)
@@ -65,6 +65,10 @@ def task_source(node: Node) -> str:
         + "    from llmops.worker import work\n\n"
         + f'    work(config_uri, run_id, "{node.name}", {{{inputs}}}, {{{outputs}}})\n'
     )
+
+
+def _type(port: Port) -> str:
+    return "Artifact" if port.any_kind else TYPES[port.kind]
 
 
 def _taken(node: Node) -> list[Any]:

@@ -1,1 +1,1 @@
-"""Example project code; users copy it into packages of their own."""
+"""Step kinds of the example experiments, brought by entry points as a project brings its own."""

@@ -144,7 +144,7 @@ def _source_problem(
             f"{step} ({kind.name}) has no output '{output}'; "
             f"{nearest(output, given)} valid: {', '.join(given)}"
         )
-    if port.kind not in (given[output].kind, "any"):
+    if not port.any_kind and given[output].kind != port.kind:
         return f"{source} is {given[output].kind}, but this input wants {port.kind}"
     return ""
 

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from llmops.artifacts import ArtifactKind
 from llmops.ports import Generator, ModelReference, Progress, Registry, Scorer, Tuner, Warehouse
@@ -32,7 +32,8 @@ class Port:
     """An input or output of a step, by name and kind of artifact."""
 
     name: str
-    kind: ArtifactKind | Literal["any"]  # only an input may be "any"
+    kind: ArtifactKind
+    any_kind: bool = False  # an input that takes an artifact of any kind
     optional: bool = (
         False  # an optional input that the pipeline leaves out is absent from ``inputs``
     )

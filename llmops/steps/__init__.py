@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from llmops.errors import ConfigError, unknown_name
 from llmops.plan.kinds import StepKind
-from llmops.steps.component import SUFFIXES, component_kind
 
 GROUP = "llmops.steps"
+SUFFIXES = (".yaml", ".yml")  # of a KFP component file
 BUILT_IN = (
     "ingest",
     "validate",
@@ -59,6 +58,8 @@ class _Kinds(Mapping[str, StepKind]):
         if name in self.brought:
             return self.brought[name]
         if name.endswith(SUFFIXES):
+            from llmops.steps.component import component_kind
+
             return component_kind(name)
         if name not in BUILT_IN:
             raise KeyError(name)
@@ -76,6 +77,8 @@ class _Kinds(Mapping[str, StepKind]):
 
 
 def _project_kinds(name: str) -> Sequence[StepKind]:
+    from importlib.metadata import entry_points  # a quarter of what a small step costs
+
     installed = {point.name: point for point in entry_points(group=GROUP)}
     if name not in installed:
         raise unknown_name(f"entry point of {GROUP}", name, installed, where="project.steps")

@@ -23,7 +23,6 @@ from llmops.config.project import conf_folders, find_file
 from llmops.errors import ConfigError, DataError, nearest
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
 
-SUFFIXES = (".yaml", ".yml")
 RUNTIME = "kfp.dsl.executor_main"
 KINDS: Mapping[str, ArtifactKind] = {"system.Dataset": "parquet", "system.Model": "folder"}
 LOG_LINES = 5
@@ -143,7 +142,10 @@ def component_kind(name: str) -> StepKind:
         revision=int(digest(dataclasses.asdict(component))[:8], 16),  # its code is its revision
         run=component.run,
         settings=Parameters if component.parameters else NoParameters,
-        takes=tuple(Port(n, KINDS.get(t, "any")) for n, t in component.inputs.items()),
+        takes=tuple(
+            Port(n, KINDS.get(t, "json"), any_kind=t not in KINDS)
+            for n, t in component.inputs.items()
+        ),
         gives=tuple(Port(n, KINDS.get(t, "json")) for n, t in component.outputs.items()),
         summary=f"the KFP component {component.name}",
     )

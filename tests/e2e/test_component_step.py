@@ -66,7 +66,7 @@ def test_a_changed_parameter_runs_the_component_again(project):
         ),
         ("pipeline.steps.s1.use=pipeline/words.yaml", "is not a compiled KFP component"),
         ("+pipeline.steps.s1.takes.greting=s0.out", "has no input 'greting'"),
-        ("~pipeline.steps.s1.takes.greeting", "the input 'greeting' (any) is missing"),
+        ("~pipeline.steps.s1.takes.greeting", "the input 'greeting' (json) is missing"),
         ("pipeline.steps.s1.takes.greeting=s0.aut", "s0 (say) has no output 'aut'"),
     ],
 )

@@ -41,7 +41,9 @@ def _files() -> list[Path]:
 
 
 FILES = _files()
-CONF = sorted(file for file in FILES if file.is_relative_to(ROOT / "conf"))
+CONF = sorted(
+    file for file in FILES if file.is_relative_to(ROOT / "conf") and file.suffix != ".json"
+)
 PAGES = sorted(file for file in FILES if file.suffix == ".md")
 WITH_COMMANDS = [*PAGES, *CONF]
 
@@ -55,7 +57,11 @@ def _opening_comment(file: Path) -> list[str]:
     lines = file.read_text("utf-8").splitlines()
     end = next((i for i, line in enumerate(lines) if not line.startswith(mark)), len(lines))
     comment = [line.removeprefix(mark).strip() for line in lines[:end]]
-    return [line for line in comment if line and not line.startswith("@package")]
+    return [
+        line
+        for line in comment
+        if line and not line.startswith(("@package", "yaml-language-server:"))
+    ]
 
 
 def test_the_repository_has_what_these_tests_look_at() -> None:
