@@ -17,6 +17,7 @@ COMMANDS = {
     BASE: ("-c", "import hydra"),
     "llmops --help": ("-m", "llmops", "--help"),
     "llmops validate +experiment=so_python": ("-m", "llmops", "validate", "+experiment=so_python"),
+    "a press of Tab": ("-m", "llmops", "_complete", "llmops run tuning."),
 }
 
 

@@ -50,6 +50,9 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
     },
     "A project": {
+        "init": Verb("llmops.cli.init", "start a project: config, own step, workflow"),
+        "doctor": Verb("llmops.cli.doctor", "say what works on this machine, and what to do"),
+        "review": Verb("llmops.cli.review", "comment a pull request that changes conf/"),
         "schema": Verb("llmops.cli.schema", "write the JSON Schemas for editors"),
         "completion": Verb("llmops.cli.completion", "print the completion script of a shell"),
     },

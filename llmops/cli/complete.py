@@ -17,10 +17,8 @@ from llmops.config import project, schemas
 # Options and what follows a verb, as the verbs' own --help tells; a test compares the two.
 _SELECTION = ("--limit", "--from", "--only", "--force")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "run": (*_SELECTION, "--budget", "--json", "--multirun"),
-    "plan": (*_SELECTION, "--against", "--budget", "--json", "--multirun"),
-    "diff": ("--format", "--fail-on"),
-    "reproduce": ("--all", "--json"),
+    "run": (*_SELECTION, "--json", "--multirun", "--budget"),
+    "plan": (*_SELECTION, "--json", "--multirun", "--against", "--budget"),
     "validate": ("--multirun", "--json"),
     "explain": ("--json",),
     "compile": ("--output",),
@@ -30,7 +28,17 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "init": ("--force", "--json"),
     "doctor": ("--json",),
     "schema": ("--out", "--add-lines", "--check", "--json"),
-    "review": ("--base", "--head", "--repository", "--pull-request", "--dry-run", "--json"),
+    "diff": ("--format", "--fail-on"),
+    "reproduce": ("--all", "--json"),
+    "review": (
+        "--base",
+        "--head",
+        "--fail-on",
+        "--repository",
+        "--pull-request",
+        "--dry-run",
+        "--json",
+    ),
 }
 FOLLOWING: Mapping[str, tuple[str, ...]] = {
     "runs": ("list", "show"),

@@ -28,13 +28,13 @@ def main(argv: Sequence[str]) -> int:
     from llmops.plan.diff import matches
     from llmops.review import render
 
-    conditions = _conditions(arguments.fail_on)
+    wanted = conditions(arguments.fail_on)
     found = api.diff(arguments.base, arguments.head)
     if arguments.format == "json":
         print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
     else:
         print(render.markdown(found) if arguments.format == "markdown" else render.text(found))
-    holding = matches(found, conditions)
+    holding = matches(found, wanted)
     for sentence in holding:
         print(f"refused: {sentence}", file=sys.stderr)
     if any(experiment.change == "invalid" for experiment in found.experiments):
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     return REFUSED if holding else 0
 
 
-def _conditions(text: str) -> list[str]:
+def conditions(text: str) -> list[str]:
     from llmops.errors import unknown_name
     from llmops.plan.diff import CONDITIONS
 

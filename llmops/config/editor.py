@@ -19,6 +19,8 @@ from llmops.config import schemas
 FOLDER = ".schema"  # inside the config folder
 MODELINE = "# yaml-language-server: $schema="
 WHOLE = ("config", "experiment")  # files that may set any key of the config
+TABLES = "knowledge"  # prices, limits, models: facts that people keep, not config
+_DIALECT = "http://json-schema.org/draft-07/schema#"
 _OPEN = {
     "description": "an interpolation, or ??? for a value that must be set",
     "type": "string",
@@ -41,14 +43,22 @@ class Line:
 def documents() -> dict[str, str]:
     """Return the text of each schema by file name; the same llmops gives the same texts."""
     made = {f"{name}.json": _document(name) for name in schemas.names() if name != "root"}
-    return made | {f"{name}.json": _document("root") for name in WHOLE}
+    made |= {f"{name}.json": _document("root") for name in WHOLE}
+    return made | {f"{TABLES}_{path.stem}.json": _table(path) for path in _tables()}
+
+
+def schema_name(path: Path, conf: Path) -> str:
+    """Return the name of the schema for a YAML file of a config folder."""
+    if path.parent == conf:
+        return path.stem
+    return f"{TABLES}_{path.stem}" if path.parent.name == TABLES else path.parent.name
 
 
 def lines(conf: Path) -> Iterator[Line]:
     """Look at each YAML file of a config folder that a schema is for."""
     known = {name.removesuffix(".json") for name in documents()}
     for path in sorted((*conf.glob("*.yaml"), *conf.glob("*/*.yaml"))):
-        name = path.stem if path.parent == conf else path.parent.name
+        name = schema_name(path, conf)
         if name in known:
             wanted = f"{MODELINE}{os.path.relpath(conf / FOLDER / f'{name}.json', path.parent)}"
             head = path.read_text("utf-8").splitlines()[:2]
@@ -63,13 +73,24 @@ def with_line(text: str, line: str) -> str:
     return "".join([*kept[:position], f"{line}\n", *kept[position:]])
 
 
+def _tables() -> list[Path]:
+    return sorted((schemas.FOLDER / TABLES).glob("*.json"))
+
+
+def _table(path: Path) -> str:
+    """Return the schema of a table of facts as it is: such a file is whole."""
+    strict = json.loads(path.read_text("utf-8"))
+    kept = {word: value for word, value in strict.items() if word not in ("$id", "$schema")}
+    return json.dumps({"$schema": _DIALECT, **kept}, indent=2, ensure_ascii=False) + "\n"
+
+
 def _document(name: str) -> str:
     strict = schemas.schema(name)
     properties = {"defaults": _DEFAULTS}
     if name == "root":
         properties["hydra"] = {"type": "object", "description": "Hydra's own settings"}
     relaxed = _keys(strict, properties)
-    made = {"$schema": "http://json-schema.org/draft-07/schema#", **relaxed}
+    made = {"$schema": _DIALECT, **relaxed}
     return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 

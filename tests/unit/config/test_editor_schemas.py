@@ -33,7 +33,7 @@ def mistakes(name: str, value: Any) -> list[str]:
 
 
 def schema_of(path: Path) -> str:
-    return path.stem if path.parent == CONF else path.parent.name
+    return editor.schema_name(path, CONF)
 
 
 def test_there_are_files_to_look_at() -> None:
