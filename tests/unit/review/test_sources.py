@@ -19,7 +19,8 @@ def test_the_working_tree_is_compared_with_a_commit(repository):
     (changed,) = found.experiments
     (leaf,) = changed.leaves
     assert (leaf.key, leaf.before.value, leaf.after.value) == ("tuning.max_steps", 40, 80)
-    assert leaf.before.set_by == leaf.after.set_by == "conf/experiment/so_python.yaml:25:14"
+    line = _line(repository.root / "conf/experiment/so_python.yaml", "max_steps:")
+    assert leaf.before.set_by == leaf.after.set_by == f"conf/experiment/so_python.yaml:{line}:14"
     assert [step.name for step in changed.reruns] == [
         "tune", "deploy", "predict", "evaluate", "safety", "gate",
     ]  # fmt: skip
@@ -73,7 +74,13 @@ def test_an_experiment_that_is_not_valid_is_told_of_and_ends_with_2(repository, 
     (one,) = found["experiments"]
     assert code == 2
     assert one["change"] == "invalid"
-    assert "conf/experiment/so_python.yaml:25:3: tuning.max_stepz" in one["problems"][0]
+    line = _line(repository.root / "conf/experiment/so_python.yaml", "max_stepz:")
+    assert f"conf/experiment/so_python.yaml:{line}:3: tuning.max_stepz" in one["problems"][0]
+
+
+def _line(path, text):
+    lines = path.read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
 
 
 def test_two_experiment_files_are_compared_whatever_their_names(own):
