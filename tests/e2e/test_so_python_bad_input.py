@@ -13,6 +13,7 @@ import pytest
 from tests.fakes.toy_project import ToyProject
 
 POSTS = "bigquery-public-data.stackoverflow"
+PAIR = "title AS input_text, body AS output_text"
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,11 @@ def told(project, *overrides, **options):
         ("DROP TABLE x", "SELECT"),
         ("SELECT 1; SELECT 2", "one"),
         ("SELECT 1 FROM (", "line 1, column 15"),
-        (f"SELECT title FROM `{POSTS}.posts_question`", "posts_questions"),
-        (f"SELECT titel AS input_text FROM `{POSTS}.posts_questions`", "title"),
+        (f"SELECT {PAIR} FROM `{POSTS}.posts_question`", "posts_questions"),
+        (f"SELECT titel, {PAIR} FROM `{POSTS}.posts_questions`", "title"),
         (f"SELECT title AS input_text FROM `{POSTS}.posts_questions`", "output_text"),
         ("SELECT * FROM read_csv('/etc/passwd')", "a table function"),
-        ("SELECT SOUNDEX('a') AS input_text", "SOUNDEX"),
+        (f"SELECT SOUNDEX('a'), {PAIR} FROM `{POSTS}.posts_questions`", "SOUNDEX"),
     ],
 )
 def test_a_query_that_cannot_run_is_a_config_error_before_anything_starts(project, query, said):
