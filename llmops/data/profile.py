@@ -5,7 +5,6 @@ Knows no file; the figures do not depend on the order of the rows.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,10 +17,10 @@ import pyarrow.compute as pc
 
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
 from llmops.data.keys import content_codes
+from llmops.data.values import tags_of
 
 HISTOGRAM_EDGES = (0, *(2**power for power in range(3, 25)))  # characters; each bin doubles
 TOP_TAGS = 20
-_TAG_SEPARATORS = re.compile(r"[|<>,;\s]+")  # python|pandas, <python><pandas>, python, pandas
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Profile:
         if "tags" in rows.column_names:
             self._has_tags = True
             for tags in rows["tags"].drop_null().to_pylist():
-                self._tags.update({tag for tag in _TAG_SEPARATORS.split(tags) if tag})
+                self._tags.update(tags_of(tags))
 
     def to_json(self, counts: Counts, rules: Mapping[str, int]) -> dict[str, Any]:
         """Return the profile: rows at each stage, rows per broken rule, texts, tags, gaps."""

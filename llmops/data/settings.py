@@ -15,7 +15,9 @@ from dataclasses import dataclass, fields
 from llmops.data.columns import ANSWER, QUESTION
 from llmops.errors import ConfigError, unknown_name
 
-SPLIT_METHODS = ("group", "random")
+SPLIT_METHODS = ("group", "random", "hash", "time", "stratified")
+HASH_JOINS = ("question", "answer", "id", "author")  # what a row's hash can go by, one at most
+STRATA = ("tags", "author", "licence")
 JOINS = ("question", "answer", "near_duplicate", "id", "author")
 FORMATS = ("text_bison", "gemini", "chat")
 
@@ -67,7 +69,10 @@ class NearDuplicates:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How rows are divided; the fractions are of rows, add up to 1, and are met by whole groups."""
+    """How rows are divided; the fractions are of rows, add up to 1, and are met by whole groups.
+
+    ``stratify`` is the column that ``stratified`` keeps in proportion: of tags the first one.
+    """
 
     method: str
     train: float
@@ -75,6 +80,7 @@ class SplitSettings:
     test: float
     seed: int
     by: tuple[str, ...]
+    stratify: str | None = None
 
     def fractions(self) -> Mapping[str, float]:
         """Return side -> fraction, in the order of ``columns.SIDES``."""
@@ -127,8 +133,20 @@ def check_split(split: SplitSettings) -> None:
         if join not in JOINS:
             raise unknown_name("join", join, JOINS, where="split.by")
     _check_fractions(split)
+    _check_method(split)
     if not 0 <= split.seed < 2**32:
         raise ConfigError(f"split.seed {split.seed} is not in [0, 2**32)")
+
+
+def _check_method(split: SplitSettings) -> None:
+    """Check what only one method asks for."""
+    if split.method == "hash" and (len(split.by) > 1 or set(split.by) - {*HASH_JOINS}):
+        raise ConfigError(
+            f"split.by [{', '.join(split.by)}]: a row's hash goes by one of {', '.join(HASH_JOINS)}",
+            hint="name one, or none for the row itself; split=group joins rows by several",
+        )
+    if split.method == "stratified" and split.stratify not in STRATA:
+        raise unknown_name("column", str(split.stratify), STRATA, where="split.stratify")
 
 
 def _check_fractions(split: SplitSettings) -> None:

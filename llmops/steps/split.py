@@ -49,7 +49,8 @@ def run(work: Work[Settings]) -> Outcome:
     _check(settings, examples)
     texts = groups.index_examples(examples, settings.near_duplicates, work.scratch)
     grouped = groups.group_rows(examples, settings.split.by, texts)
-    sides = splits.assign(grouped, dataset.group_names(examples, grouped), settings.split)
+    facts = dataset.split_facts(examples, grouped, settings.split)
+    sides = splits.assign(grouped, facts, settings.split)
     leaked = leakage.measure(sides, texts, settings.near_duplicates.threshold)
     version = dataset.data_version(examples, sides, settings.version)
     plan = dataset.Plan(sides, grouped, version, settings.formats)
@@ -111,6 +112,7 @@ KIND = StepKind(
         "llmops.data.near_duplicates",
         "llmops.data.groups",
         "llmops.data.splits",
+        "llmops.data.values",
         "llmops.data.leakage",
         "llmops.data.formats",
         "llmops.data.dataset",

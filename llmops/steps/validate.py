@@ -62,6 +62,7 @@ KIND = StepKind(
         "llmops.data.buckets",
         "llmops.data.mapping",
         "llmops.data.rules",
+        "llmops.data.values",
         "llmops.data.profile",
         "llmops.data.cleaning",
     ),

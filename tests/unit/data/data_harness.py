@@ -1,12 +1,15 @@
 """Runs one step outside a pipeline: real settings from plain config, real files in a folder."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import cattrs
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from llmops.plan.kinds import Adapters, Outcome, StepKind, Work
 from llmops.steps import split, transform, validate
@@ -111,3 +114,19 @@ def prepare(rows: Path, values: Mapping[str, Any], to: Path) -> Mapping[str, Ran
     examples = run_step(transform.KIND, values, {"rows": good.outputs["rows"]}, to / "transform")
     sides = run_step(split.KIND, values, {"examples": examples.outputs["examples"]}, to / "split")
     return {"validate": good, "transform": examples, "split": sides}
+
+
+def as_rows(rows: list[dict[str, Any]]) -> pa.Table:
+    """Return rows as a query's result."""
+    return pa.Table.from_pylist(rows)
+
+
+def card_of(ran: Mapping[str, Ran]) -> dict[str, Any]:
+    """Return the dataset card that ``prepare`` left."""
+    card: dict[str, Any] = json.loads(ran["split"].outputs["card"].read_text())
+    return card
+
+
+def side_of(ran: Mapping[str, Ran], name: str) -> pa.Table:
+    """Return the rows of one side."""
+    return pq.read_table(ran["split"].outputs[name])
