@@ -20,12 +20,13 @@ import pyarrow.compute as pc
 from llmops.data.columns import ROW_KEY
 
 BUCKET_BYTES = 64 << 20  # what one bucket may hold in memory, about
+MOST_DIGITS = 2  # 256 files open at once; 4096 are more than most systems allow
 
 
-def prefix_digits(total_bytes: int) -> int:
+def prefix_digits(total_bytes: int, bucket_bytes: int | None = None) -> int:
     """Return how many hex digits of the key name a bucket, for this many bytes of rows."""
-    digits = 0
-    while total_bytes > BUCKET_BYTES * 16**digits and digits < 2:
+    digits, held = 0, bucket_bytes or BUCKET_BYTES
+    while total_bytes > held * 16**digits and digits < MOST_DIGITS:
         digits += 1
     return digits
 

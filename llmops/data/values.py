@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
+from llmops.data.moments import microseconds
 from llmops.errors import DataError
 
 _TAG_SEPARATORS = re.compile(r"[|<>,;\s]+")  # python|pandas, <python><pandas>, python, pandas
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def tags_of(value: str) -> list[str]:
@@ -42,15 +41,3 @@ def moments(values: Sequence[str | None]) -> npt.NDArray[np.int64]:
             "dataset.rules.required=[created_at]",
         )
     return np.array(read, dtype=np.int64)
-
-
-def microseconds(value: str | None) -> int | None:
-    """Return microseconds since 1970, or None for what is no moment."""
-    try:
-        moment = datetime.fromisoformat((value or "").strip())
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    passed = moment - _EPOCH
-    return (passed.days * 86400 + passed.seconds) * 1_000_000 + passed.microseconds
