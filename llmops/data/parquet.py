@@ -51,6 +51,11 @@ def _batch_rows(metadata: pq.FileMetaData, batch_bytes: int | None) -> int:
     return rows
 
 
+def string_schema(names: Sequence[str]) -> pa.Schema:
+    """Return a schema of string columns."""
+    return pa.schema([(name, pa.string()) for name in names])
+
+
 class RowWriter:
     """Writes tables to one Parquet file; its bytes depend on the rows alone.
 

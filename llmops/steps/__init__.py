@@ -12,6 +12,7 @@ from llmops.plan.kinds import StepKind
 GROUP = "llmops.steps"
 BUILT_IN = (
     "ingest",
+    "read_files",
     "validate",
     "transform",
     "split",
