@@ -6,7 +6,7 @@ in = good + quarantined + duplicates. Knows no step and no prompt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Cleaned:
 
 
 @dataclass
-class _Quarantine:
+class Quarantine:
     """Writes refused rows and remembers the first, for the error message."""
 
     writer: RowWriter
@@ -166,23 +166,34 @@ def clean(places: Places, asked: Asked, progress: Progress) -> Cleaned:
         Buckets(places.spill, schema, digits) as buckets,
         RowWriter(places.quarantined, QUARANTINED_SCHEMA) as writer,
     ):
-        quarantine = _Quarantine(writer, columns, treatment)
+        quarantine = Quarantine(writer, columns, treatment)
         for done in _sort_out(places.source, asked, memory, buckets, quarantine):
             progress(done, total, "checking rows")
-        _check_bad_fraction(quarantine, total, rules)
+        check_bad_fraction(quarantine, total, rules)
         merged = _merge(places, schema, buckets, rules, quarantine)
         profile = _profile(places.rows, asked, treatment)
     broken = {rule: quarantine.counts[rule] for rule in RULES}
     counts = Counts(total, merged.good, sum(broken.values()), merged.duplicates)
+    made = cleaned(counts, broken, profile, asked.expectations)
+    check_min_rows(made, rules)
+    return made
+
+
+def cleaned(
+    counts: Counts,
+    broken: Mapping[str, int],
+    profile: Profile,
+    expectations: Sequence[Expectation],
+) -> Cleaned:
+    """Put together what became of the rows, and check that it is as expected."""
     counts.check()
-    cleaned = Cleaned(counts, broken, profile.to_json(counts, broken))
-    _check_min_rows(cleaned, rules)
-    check_expectations(asked.expectations, cleaned.profile)
-    return cleaned
+    figures = profile.to_json(counts, broken)
+    check_expectations(expectations, figures)
+    return Cleaned(counts, broken, figures)
 
 
 def _sort_out(
-    source: Path, asked: Asked, memory: Memory, buckets: Buckets, quarantine: _Quarantine
+    source: Path, asked: Asked, memory: Memory, buckets: Buckets, quarantine: Quarantine
 ) -> Iterator[int]:
     """Send each row to its bucket or to the quarantine; yield how many rows are done."""
     done, counter = 0, TokenCounter(asked.tokens)
@@ -203,7 +214,7 @@ class _Merged:
 
 
 def _merge(
-    places: Places, schema: pa.Schema, buckets: Buckets, rules: Rules, quarantine: _Quarantine
+    places: Places, schema: pa.Schema, buckets: Buckets, rules: Rules, quarantine: Quarantine
 ) -> _Merged:
     """Write the rows in key order, without those that repeat a value that must be unique."""
     duplicates = 0
@@ -239,7 +250,7 @@ def _profile(rows: Path, asked: Asked, treatment: Treatment) -> Profile:
     return profile
 
 
-def _check_bad_fraction(quarantine: _Quarantine, total: int, rules: Rules) -> None:
+def check_bad_fraction(quarantine: Quarantine, total: int, rules: Rules) -> None:
     bad = quarantine.counts.total()
     if bad <= rules.max_bad_fraction * total:
         return
@@ -251,7 +262,7 @@ def _check_bad_fraction(quarantine: _Quarantine, total: int, rules: Rules) -> No
     )
 
 
-def _check_min_rows(cleaned: Cleaned, rules: Rules) -> None:
+def check_min_rows(cleaned: Cleaned, rules: Rules) -> None:
     counts = cleaned.counts
     if counts.good >= rules.min_rows:
         return

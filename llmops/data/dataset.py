@@ -29,7 +29,7 @@ from llmops.data.columns import (
     SIDES,
     SYSTEM,
 )
-from llmops.data.formats import Encoded, JsonlWriter, WrittenFile, encode
+from llmops.data.formats import JsonlWriter, WrittenFile, chosen_lines, lines_of
 from llmops.data.groups import Groups
 from llmops.data.keys import content_keys, exact_digests
 from llmops.data.leakage import Leakage
@@ -222,11 +222,20 @@ def _with_groups(examples: Path, schema: pa.Schema, names: Sequence[str]) -> Ite
         done += batch.num_rows
 
 
+def lines_by_format(rows: pa.Table, formats: Sequence[str]) -> Mapping[str, pa.Array]:
+    """Return the lines of rendered rows in each format."""
+    if not rows.num_rows:
+        return dict.fromkeys(formats, pa.array([], pa.large_string()))
+    user, answer = (rows[name].combine_chunks() for name in (RENDERED, ANSWER))
+    system = rows[SYSTEM][0].as_py()  # all rows have the same
+    return {name: lines_of(name, user, answer, system) for name in formats}
+
+
 def _write_lines(rows: pa.Table, writers: Sequence[JsonlWriter]) -> None:
-    columns = [rows[name].to_pylist() for name in (RENDERED, ANSWER, SYSTEM)]
-    examples: list[Encoded] = list(map(encode, *columns))
+    lines = lines_by_format(rows, [writer.format for writer in writers])
     for writer in writers:
-        writer.write(examples)
+        block = chosen_lines(lines[writer.format], np.arange(rows.num_rows))
+        writer.write(block, rows.num_rows)
 
 
 def card(

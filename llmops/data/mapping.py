@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
-from llmops.data.keys import content_keys
+from llmops.data.keys import keyed_pairs
 from llmops.data.settings import Columns
 from llmops.data.treatment import Treatment
 from llmops.errors import ConfigError
@@ -25,13 +25,18 @@ Mask = npt.NDArray[np.bool_]
 class Mapped:
     """Rows by row column, their texts treated.
 
-    ``broken`` marks cells that were not UTF-8, ``raw`` keeps the cells as they came.
+    ``codes`` are equal for equal texts, in this process. ``broken`` marks cells that were not
+    UTF-8; ``raw`` keeps the cells as they came.
     """
 
     rows: pa.Table
     broken: Mapping[str, Mask]
     personal: Mapping[tuple[str, str], Mask]  # (row column, kind) -> rows to be dropped for it
     raw: Mapping[str, pa.Array]
+    codes: Mapping[str, npt.NDArray[np.uint64]]
+
+
+CODES = ("question_code", "answer_code")
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,10 @@ def map_batch(batch: pa.RecordBatch, columns: Columns, treatment: Treatment) -> 
     arrays = {name: text.texts for name, text in texts.items()}
     treated = {name: treatment.apply(arrays[name]) for name in (QUESTION, ANSWER)}
     arrays |= {name: made.texts for name, made in treated.items()}
-    key = content_keys(arrays[QUESTION], arrays[ANSWER])
+    keyed = keyed_pairs(arrays[QUESTION], arrays[ANSWER])
     return Mapped(
-        rows=pa.table({ROW_KEY: key, **arrays}, schema=row_schema(columns)),
+        rows=pa.table({ROW_KEY: keyed.keys, **arrays}, schema=row_schema(columns)),
+        codes=dict(zip(CODES, keyed.codes, strict=True)),
         broken={name: text.broken for name, text in texts.items()},
         personal={
             (name, kind): rows for name, made in treated.items() for kind, rows in made.drop.items()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
+from llmops.data.columns import ANSWER, OPTIONAL, QUESTION
 from llmops.data.keys import content_codes
 from llmops.data.tokens import Counter as TokenCounter
 from llmops.data.treatment import Tally
@@ -52,10 +52,10 @@ class TextProfile:
         self._lengths: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
         self._codes: list[npt.NDArray[np.uint64]] = [np.empty(0, np.uint64)]
 
-    def add(self, texts: pa.Array) -> None:
-        """Count the texts of one batch."""
+    def add(self, texts: pa.Array, codes: npt.NDArray[np.uint64]) -> None:
+        """Count the texts of one batch, whose content codes are known."""
         self._lengths.append(pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int32))
-        self._codes.append(content_codes(texts))
+        self._codes.append(codes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures; ``characters`` is null where there was no row."""
@@ -103,13 +103,18 @@ class Profile:
 
     def add(self, rows: pa.Table) -> None:
         """Count the good rows of one bucket."""
-        self._texts["question"].add(rows[QUESTION].combine_chunks())
-        self._texts["answer"].add(rows[ANSWER].combine_chunks())
+        texts = {name: rows[name].combine_chunks() for name in (QUESTION, ANSWER)}
+        self.add_coded(rows, {name: content_codes(array) for name, array in texts.items()})
+
+    def add_coded(self, rows: pa.Table, codes: Mapping[str, npt.NDArray[np.uint64]]) -> None:
+        """Count good rows whose texts' codes are known."""
+        self._texts["question"].add(rows[QUESTION].combine_chunks(), codes[QUESTION])
+        self._texts["answer"].add(rows[ANSWER].combine_chunks(), codes[ANSWER])
         self._add_tokens(rows)
         if "created_at" in rows.column_names:
             self._moments = _ends([*self._moments, *rows["created_at"].drop_null().to_pylist()])
         for name in rows.column_names:
-            if name not in (ROW_KEY, QUESTION, ANSWER):
+            if name in OPTIONAL:
                 self._missing[name] += rows[name].null_count
         if "tags" in rows.column_names:
             self._has_tags = True

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
+from llmops.data.keys import holds
 from llmops.data.mapping import Mapped, Mask
 from llmops.data.moments import microseconds
 from llmops.data.personal import KINDS
@@ -86,11 +87,14 @@ def _breaches(batch: Mapped, rules: Rules) -> Iterator[Breach]:
         yield Breach("not_utf8", name, batch.broken[name])
     for name in pair:
         yield _breach("missing", name, batch, lambda texts: texts.is_null())
+    odd = {name: holds(batch.rows[name].combine_chunks(), "\0", "\ufffd") for name in every}
     for name in every:
-        yield _breach("nul", name, batch, lambda texts: pc.match_substring(texts, "\0"))
+        if odd[name]:
+            yield _breach("nul", name, batch, lambda texts: pc.match_substring(texts, "\0"))
     for name in pair:
         # Somewhere before us a byte or a lone surrogate was lost: the text is not what was written.
-        yield _breach("replacement_character", name, batch, _has_replacement)
+        if odd[name]:
+            yield _breach("replacement_character", name, batch, _has_replacement)
     for name in pair:
         yield _breach("empty", name, batch, _is_blank)
     yield from _lengths("question", QUESTION, batch, rules)
@@ -168,8 +172,9 @@ def _age(batch: Mapped, rules: Rules) -> Iterator[Breach]:
 
 def _lengths(what: str, name: str, batch: Mapped, rules: Rules) -> Iterator[Breach]:
     low, high = f"min_{what}_characters", f"max_{what}_characters"
-    yield _breach(low, name, batch, lambda t: pc.less(pc.utf8_length(t), getattr(rules, low)))
-    yield _breach(high, name, batch, lambda t: pc.greater(pc.utf8_length(t), getattr(rules, high)))
+    lengths = pc.utf8_length(batch.rows[name])
+    yield _breach(low, name, batch, lambda _: pc.less(lengths, getattr(rules, low)))
+    yield _breach(high, name, batch, lambda _: pc.greater(lengths, getattr(rules, high)))
 
 
 def _breach(rule: str, name: str, batch: Mapped, test: Callable[[pa.Array], pa.Array]) -> Breach:

@@ -203,12 +203,25 @@ def _draw(seed: int, name: str) -> bytes:
 
 def _check_sides(sides: Sides, groups: Groups, split: SplitSettings) -> None:
     counts = np.bincount(sides, minlength=len(SIDES))
-    largest = max(groups.sizes.values(), default=0)
+    check_sides(counts, split, groups)
+
+
+def check_sides(
+    counts: npt.NDArray[np.int64], split: SplitSettings, groups: Groups | None = None
+) -> None:
+    """Check that no side which should have rows is empty.
+
+    Raises:
+        DataError: If one is.
+    """
+    total = int(counts.sum())
+    sizes = groups.sizes if groups else {}
+    joined = f" in {len(sizes)} groups" if groups else ""
+    told = f"; the largest group has {max(sizes.values(), default=0)} rows" if groups else ""
     for side, fraction in split.fractions().items():
         if fraction > 0 and counts[SIDES.index(side)] == 0:
             raise DataError(
-                f"split.{side} {fraction:g} of {len(sides)} rows in {len(groups.sizes)} groups is "
-                f"empty; the largest group has {largest} rows",
+                f"split.{side} {fraction:g} of {total} rows{joined} is empty{told}",
                 hint=f"raise split.{side}, get more rows, or join fewer rows in split.by",
             )
 

@@ -51,6 +51,7 @@ class Treatment:
         self._actions = people.actions()
         self._region = people.phone_region
         self._longest = OVERSIZE * max(rules.max_question_characters, rules.max_answer_characters)
+        self._asked = bool(self._actions) or how != Texts()
         self.tally = Tally()
 
     @property
@@ -60,6 +61,8 @@ class Treatment:
 
     def apply(self, array: pa.Array) -> Treated:
         """Treat one column of a batch."""
+        if not self._asked:
+            return Treated(array, {})
         sized = pc.less_equal(pc.utf8_length(array), self._longest)
         if convert := _HTML.get(self._how.html):
             made = _rewrite(array, sized, texts.MARKUP, convert)
