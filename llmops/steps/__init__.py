@@ -13,6 +13,7 @@ GROUP = "llmops.steps"
 BUILT_IN = (
     "ingest",
     "read_files",
+    "prepare",
     "validate",
     "transform",
     "split",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmops.data.card import CARD, card_markdown
 from llmops.data.columns import SIDES
 from llmops.data.settings import (
     NearDuplicates,
@@ -60,6 +61,7 @@ def run(work: Work[Settings]) -> Outcome:
     card = dataset.card(plan, settings.split, leaked, terms, dataset.prompted(examples), files)
     text = json.dumps(card, indent=2, ensure_ascii=False)
     work.outputs["card"].write_text(text + "\n", encoding="utf-8")
+    (work.outputs["files"] / CARD).write_text(card_markdown(card), encoding="utf-8")
     return Outcome(rows=card["rows"], facts=_facts(card, settings.split))
 
 
@@ -94,7 +96,7 @@ def _notes(card: Mapping[str, Any], split: SplitSettings) -> list[str]:
 
 KIND = StepKind(
     name="split",
-    revision=1,
+    revision=2,  # the card stands beside the files, in Markdown
     run=run,
     settings=Settings,
     takes=(Port("examples", "parquet"),),
@@ -116,6 +118,7 @@ KIND = StepKind(
         "llmops.data.leakage",
         "llmops.data.formats",
         "llmops.data.dataset",
+        "llmops.data.card",
     ),
     summary="divides examples into train, validation and test, and measures leakage",
 )

@@ -273,7 +273,8 @@ def test_files_are_named_by_version_and_digest_and_listed_with_their_hash(tmp_pa
         f"{name}-{version}.{kind}.jsonl"
         for name in SIDES
         for kind in ("text_bison", "gemini", "chat")
-    }
+    } | {"card.md"}
+    assert files["card.md"].read_text().startswith(f"# Dataset {version}\n")
     for listed in card(ran)["files"]:
         data = files[listed["name"]].read_bytes()
         assert hashlib.sha256(data).hexdigest() == listed["sha256"]
