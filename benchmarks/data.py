@@ -4,7 +4,7 @@
 
 Every contender is a process of its own (`data_contenders.py`) over the same rows; they run in
 turn. Memory is the process's peak. `same` runs ours 20 times with other settings each time and
-compares the digests. The rows lie in LLMOPS_BENCH_ROWS, by default /tmp.
+compares the digests. The rows lie in LLMOPS_BENCH_ROWS, by default /tmp. CONTENDERS=ours,notebook measures those alone.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def compare(rows: int, rounds: int) -> dict[str, Summary]:
     names = ["ours", "datasets", "limit"]
     if rows <= NOTEBOOK_UP_TO:
         names.insert(1, "notebook")
+    if only := os.environ.get("CONTENDERS"):
+        names = [name for name in names if name in only.split(",")]
     contenders = {name: lambda name=name: contender(name, rows) for name in names}
     return alternate(contenders, rounds)
 

@@ -74,6 +74,7 @@ def datasets(records: Iterable[Mapping[str, Any]], store: Store) -> list[Dataset
                 continue
             name = card["dataset_version"]
             entry = found.setdefault(name, _Found(record["experiment"], card, sides))
+            entry.sides = entry.sides or sides  # a run in one pass keeps no rows, another may
             entry.runs.append(record["run_id"])
             entry.models |= set(_models(record))
     return [

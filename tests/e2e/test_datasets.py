@@ -67,7 +67,7 @@ def test_a_row_to_be_erased_names_every_version_that_holds_it(workspace):
     folder = next((workspace / "runs" / "so_python").glob(f"{record['run_id']}*"))
     steps = json.loads((folder / "run.json").read_text())["steps"]
     (split,) = [step for step in steps if step["name"] == "split"]
-    path = reference(split["outputs"]["train"]).uri.removeprefix("file://")
+    path = workspace / reference(split["outputs"]["train"]).uri.removeprefix("file://")
     key = pq.read_table(path, columns=["row_key"])["row_key"][0].as_py()
     told = llmops(workspace, "datasets", "erase", key)
     assert {each["method"] for each in told["datasets"]} == {"group", "hash"}
