@@ -21,7 +21,7 @@ install = $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PINS) -b $(P
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check bench lock revisions clean
+.PHONY: help setup run test check bench bench-data lock revisions clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
@@ -42,12 +42,15 @@ check: $(VENV)/.dev ## formatting, lint, types, floors, and the quick tests that
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q -m 'not slow and not model'
 
+bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
+	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 same
+
 bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
-	@for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
+	@for file in $$(grep -l '^if __name__' benchmarks/*.py | grep -v benchmarks/data); do \
 		echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 lock: $(VENV)/.dev ## renew constraints.txt with the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra local --extra dev --group setup \
+	$(BIN)/uv pip compile --quiet --extra local --extra dev --group setup \
 		--no-emit-index-url --no-annotate --no-header pyproject.toml > $(VENV)/pins
 	@{ echo '# Every package of the extras local and dev, and what they need. Written by `make lock`.'; \
 		echo "# torch brings its own packages for CUDA, where it has any: they are not listed."; \

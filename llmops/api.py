@@ -25,6 +25,7 @@ from llmops.config.remembered import Checked, checked
 from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFailed, unknown_name
 from llmops.execute import ask_source
 from llmops.lineage import lock, machine, record
+from llmops.lineage.datasets import Dataset
 from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
 from llmops.plan import build as planning
 from llmops.plan import cost
@@ -305,6 +306,32 @@ def show(name: str) -> Run:
     """
     folder = find_run(workspace(), name)
     return Run(folder.path, folder.record())
+
+
+def datasets() -> list[Dataset]:
+    """Return the workspace's dataset versions, those of the newest runs first."""
+    from llmops.adapters.store.folder import open_store as open_folder
+    from llmops.lineage.datasets import datasets as known
+
+    where = workspace()
+    config = {"kind": "folder", "path": ".llmops/store"}
+    newest = runs()
+    for run in newest:
+        stored = _read_config(run).get("store")
+        if stored:
+            config = stored
+            break
+    return known([run.record for run in newest], open_folder(config, where))
+
+
+def _read_config(run: Run) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        loaded: Mapping[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return loaded or {}
 
 
 def accept(name: str) -> Path:

@@ -52,8 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--limit", type=_count, default=QUERY_ROWS, help="rows shown (default 20)")
     query.set_defaults(command=_query)
     loading = verbs.add_parser("load", help="make a table of a CSV, Parquet or JSON Lines file")
-    loading.add_argument("table", metavar="TABLE", help="project.dataset.table")
+    loading.add_argument(
+        "table",
+        metavar="TABLE",
+        help="project.dataset.table; or the word stackexchange: FILE is then a dump "
+        "(Posts.xml, .7z, or a folder of several)",
+    )
     loading.add_argument("file", metavar="FILE", type=Path)
+    loading.add_argument("--dataset", help="project.dataset for the tables of a dump")
     loading.add_argument("--replace", action="store_true", help="replace a table that exists")
     loading.set_defaults(command=_load)
     for verb in (tables, preview, query, loading):
@@ -154,6 +160,8 @@ def _load(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     warehouse = _loadable(_config(arguments.overrides))
+    if arguments.table == "stackexchange":
+        return _load_dump(warehouse, arguments)
     size = arguments.file.stat().st_size if arguments.file.is_file() else 0
     with Console(stderr=True).status(f"loading {arguments.file} ({size:,} bytes)"):
         table = warehouse.load(arguments.table, arguments.file, replace_table=arguments.replace)
@@ -163,6 +171,27 @@ def _load(arguments: argparse.Namespace) -> int:
     columns = ", ".join(f"{column.name} {column.type}" for column in table.columns)
     _print(f"{table.name}: {_number(table.rows)} rows, version {table.version[:12]}")
     _print(f"columns: {columns}")
+    return 0
+
+
+def _load_dump(warehouse: DuckDBWarehouse, arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from llmops.adapters.warehouse.stackexchange import TERMS, TERMS_ID
+
+    with Console(stderr=True).status(f"loading {arguments.file}") as status:
+        tables = warehouse.load_dump(
+            arguments.file,
+            arguments.dataset,
+            lambda done, total, note="": status.update(f"{done:,.0f} {note}"),
+            replace_table=arguments.replace,
+        )
+    if arguments.json:
+        _print_json({"tables": [asdict(t) for t in tables], "terms": TERMS_ID, "says": TERMS})
+        return 0
+    for table in tables:
+        _print(f"{table.name}: {_number(table.rows)} rows, version {table.version[:12]}")
+    _print(f"terms {TERMS_ID}: {TERMS}")
     return 0
 
 

@@ -96,6 +96,38 @@ def split_adds_up(config: Config) -> Iterator[Mistake]:
         )
 
 
+def split_suits_its_method(config: Config) -> Iterator[Mistake]:
+    """A hash goes by one thing; time and strata need their column."""
+    split, columns = config["split"], config["dataset"]["columns"]
+    if split["method"] == "hash" and (len(split["by"]) > 1 or "near_duplicate" in split["by"]):
+        yield Mistake(
+            ("split", "by"),
+            "at most one of question, answer, id, author: a row's hash goes by one thing",
+            f"[{', '.join(split['by'])}]",
+            "choose split=group to join rows by several",
+        )
+    if split["method"] == "time" and not columns.get("created_at"):
+        yield Mistake(
+            ("split", "method"),
+            "a method that the rows allow: dataset.columns.created_at is null",
+            "'time'",
+            "name the query's column in dataset.columns.created_at",
+        )
+    if split["method"] == "stratified":
+        yield from _stratum(split.get("stratify"), columns)
+
+
+def _stratum(name: str | None, columns: Mapping[str, Any]) -> Iterator[Mistake]:
+    if not name or not columns.get(name):
+        yield Mistake(
+            ("split", "stratify"),
+            "a column that dataset.columns maps: "
+            + (", ".join(c for c in ("tags", "author", "licence") if columns.get(c)) or "none is"),
+            f"'{name}'" if name else "null",
+            "name the query's column in dataset.columns",
+        )
+
+
 def tuning_has_an_end(config: Config) -> Iterator[Mistake]:
     """Tuning goes by steps or by epochs."""
     tuning = config["tuning"]
@@ -314,6 +346,7 @@ RULES = (
     Rule((), not_finite),
     Rule((), secrets_are_references),
     Rule(("split.train", "split.validation", "split.test"), split_adds_up),
+    Rule(("split.method", "split.by", "dataset.columns"), split_suits_its_method),
     Rule(("tuning.max_steps", "tuning.epochs"), tuning_has_an_end),
     Rule(("dataset.rules",), rules_leave_room),
     Rule(

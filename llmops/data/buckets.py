@@ -6,8 +6,10 @@ not depend on their number. Knows nothing of rules or prompts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +22,13 @@ import pyarrow.compute as pc
 from llmops.data.columns import ROW_KEY
 
 BUCKET_BYTES = 64 << 20  # what one bucket may hold in memory, about
+MOST_DIGITS = 2  # 256 files open at once; 4096 are more than most systems allow
 
 
-def prefix_digits(total_bytes: int) -> int:
+def prefix_digits(total_bytes: int, bucket_bytes: int | None = None) -> int:
     """Return how many hex digits of the key name a bucket, for this many bytes of rows."""
-    digits = 0
-    while total_bytes > BUCKET_BYTES * 16**digits and digits < 2:
+    digits, held = 0, bucket_bytes or BUCKET_BYTES
+    while total_bytes > held * 16**digits and digits < MOST_DIGITS:
         digits += 1
     return digits
 
@@ -60,17 +63,17 @@ class Buckets:
         if not self._digits:
             return [0, len(ordered_keys)]
         prefixes = pc.utf8_slice_codeunits(ordered_keys, 0, self._digits).to_pylist()
-        numbers = np.array([int(prefix, 16) for prefix in prefixes], dtype=np.int64)
-        starts: list[int] = np.searchsorted(numbers, np.arange(len(self._writers) + 1)).tolist()
-        return starts
+        bounds = [f"{number:0{self._digits}x}" for number in range(len(self._writers))]
+        return [*(bisect_left(prefixes, bound) for bound in bounds), len(prefixes)]
 
     def merged(self) -> Iterator[Bucket]:
         """Yield the buckets in key order; call it once, after the last ``add``."""
+        yield from (load() for load in self.loaders())
+
+    def loaders(self) -> Iterator[Callable[[], Bucket]]:
+        """Yield what reads and merges each bucket, in key order; threads may call them."""
         self.close()
-        for path in self._paths:
-            with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
-                yield _merge(reader.read_all())
-            path.unlink()
+        yield from (partial(_load, path) for path in self._paths)
 
     def close(self) -> None:
         """Close the spill files."""
@@ -91,13 +94,35 @@ class Buckets:
             path.unlink(missing_ok=True)
 
 
+def _load(path: Path) -> Bucket:
+    with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        bucket = _merge(reader.read_all())
+    path.unlink()
+    return bucket
+
+
 def _merge(rows: pa.Table) -> Bucket:
-    # Rows of one key may differ in what the key does not see (line ends, ids): sorting by every
-    # column, the key first, makes the one that stays the same in any order of arrival.
-    ordered = rows.sort_by([(name, "ascending") for name in rows.column_names]).combine_chunks()
+    ordered = rows.take(pc.sort_indices(rows[ROW_KEY])).combine_chunks()
+    repeats = _repeats(ordered)
+    if not repeats.any():
+        return Bucket(ordered, duplicates=0)
+    shared = repeats.copy()  # every row of a key that several have
+    shared[:-1] |= repeats[1:]
+    # Rows of one key may differ in what the key does not see (line ends, ids): sorting them by
+    # every column makes the one that stays the same in any order of arrival.
+    twins = ordered.filter(pa.array(shared))
+    twins = twins.sort_by([(name, "ascending") for name in twins.column_names]).combine_chunks()
+    first = twins.filter(pa.array(~_repeats(twins)))
+    kept = pa.concat_tables([ordered.filter(pa.array(~shared)), first])
+    return Bucket(
+        kept.take(pc.sort_indices(kept[ROW_KEY])).combine_chunks(), duplicates=int(repeats.sum())
+    )
+
+
+def _repeats(ordered: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Say of each row, in key order, whether the one before it has the same key."""
     keys = ordered[ROW_KEY].combine_chunks()
-    first = np.ones(len(keys), dtype=bool)
+    same = np.zeros(len(keys), dtype=bool)
     if len(keys) > 1:
-        first[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
-    kept = ordered.filter(pa.array(first))
-    return Bucket(kept, duplicates=len(keys) - kept.num_rows)
+        same[1:] = pc.equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
+    return same

@@ -6,26 +6,44 @@ in = good + quarantined + duplicates. Knows no step and no prompt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmops.data.buckets import Buckets, prefix_digits
-from llmops.data.columns import ROW_KEY
+from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
+from llmops.data.expectations import check_expectations
+from llmops.data.keys import exact_digests
 from llmops.data.mapping import Mapped, map_batch, row_schema
+from llmops.data.memory import Memory, share_out
 from llmops.data.parquet import RowWriter, count_bytes, count_rows, read_batches
 from llmops.data.profile import Counts, Profile
 from llmops.data.rules import RULES, Breach, Verdict, judge
-from llmops.data.settings import Columns, Rules, check_columns, check_rules
+from llmops.data.settings import (
+    Columns,
+    Expectation,
+    Personal,
+    Rules,
+    Texts,
+    Tokens,
+    check_columns,
+    check_roles,
+    check_rules,
+)
+from llmops.data.tokens import Counter as TokenCounter
+from llmops.data.treatment import Treatment
 from llmops.errors import DataError
+from llmops.files import disk_errors
 from llmops.ports import Progress
 
 EXCERPT_CHARACTERS = 200
+ROLE_COLUMNS = {"question": QUESTION, "answer": ANSWER}
 QUARANTINED_SCHEMA = pa.schema(
     [
         (ROW_KEY, pa.string()),
@@ -48,6 +66,19 @@ class Places:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the config asks of the rows."""
+
+    columns: Columns
+    rules: Rules
+    texts: Texts = field(default_factory=Texts)
+    personal: Personal = field(default_factory=Personal)
+    tokens: Tokens = field(default_factory=Tokens)
+    expectations: tuple[Expectation, ...] = ()
+    memory_limit: str = "1GB"
+
+
+@dataclass(frozen=True)
 class Cleaned:
     """What became of the rows; ``rules`` counts the quarantined rows of each rule."""
 
@@ -57,11 +88,12 @@ class Cleaned:
 
 
 @dataclass
-class _Quarantine:
+class Quarantine:
     """Writes refused rows and remembers the first, for the error message."""
 
     writer: RowWriter
     columns: Columns
+    treatment: Treatment
     counts: Counter[str] = field(default_factory=Counter)
     example: str = ""
 
@@ -80,68 +112,145 @@ class _Quarantine:
             ROW_KEY: batch.rows[ROW_KEY][row].as_py(),
             "rule": breach.rule,
             "column": self.columns.by_row_column()[breach.column],
-            "excerpt": _excerpt(batch.raw[breach.column], row),
+            "excerpt": self._excerpt(batch.raw[breach.column], row),
             "position": start + row,
         }
 
+    def add_repeated(self, rows: pa.Table, role: str) -> None:
+        """Set aside good rows whose value of ``role`` an earlier row has; they have no position."""
+        column = self.columns.by_row_column()[role]
+        records = [
+            {
+                ROW_KEY: row[ROW_KEY],
+                "rule": "unique",
+                "column": column,
+                "excerpt": self._excerpt(rows[role].combine_chunks(), number),
+                "position": None,
+            }
+            for number, row in enumerate(rows.select([ROW_KEY]).to_pylist())
+        ]
+        self.counts["unique"] += len(records)
+        self.writer.write(pa.Table.from_pylist(records, schema=QUARANTINED_SCHEMA))
 
-def clean(places: Places, columns: Columns, rules: Rules, progress: Progress) -> Cleaned:
+    def _excerpt(self, cells: pa.Array, row: int) -> str | None:
+        shown = _start(cells, row)
+        if shown is None:
+            return None
+        # Personal data is hidden first: cut in the middle, it would not be found.
+        return "".join(map(_printable, self.treatment.excerpt(shown)))[:EXCERPT_CHARACTERS]
+
+
+def clean(places: Places, asked: Asked, progress: Progress) -> Cleaned:
     """Write the good rows by key, each key once, and the quarantined rows by position.
 
     Raises:
         ConfigError: If the query lacks a mapped column, or one does not hold text.
         DataError: If there are no rows, too few good ones, or too large a share of bad ones.
+        BackendError: If the disk is full.
     """
+    columns, rules = asked.columns, asked.rules
+    memory = share_out(asked.memory_limit)
     check_rules(rules)
     check_columns(columns, pq.read_schema(places.source).names)
+    check_roles(rules, columns)
     total = count_rows(places.source)
     if total == 0:
         raise DataError(
             "the query returned no rows",
             hint="loosen dataset.query; `python -m llmops warehouse tables` shows what there is",
         )
-    schema = row_schema(columns)
-    with Buckets(places.spill, schema, prefix_digits(count_bytes(places.source))) as buckets:
-        with RowWriter(places.quarantined, QUARANTINED_SCHEMA) as writer:
-            quarantine = _Quarantine(writer, columns)
-            for done in _sort_out(places.source, columns, rules, buckets, quarantine):
-                progress(done, total, "checking rows")
-        broken = {rule: quarantine.counts[rule] for rule in RULES}
-        _check_bad_fraction(quarantine, total, rules)
-        cleaned = _merge(places.rows, schema, buckets, total, broken)
-    _check_min_rows(cleaned, rules)
-    return cleaned
+    schema, treatment = row_schema(columns), Treatment(asked.texts, asked.personal, rules)
+    digits = prefix_digits(count_bytes(places.source), memory.bucket_bytes)
+    with (
+        disk_errors(places.spill.parent, setting="store.path"),
+        Buckets(places.spill, schema, digits) as buckets,
+        RowWriter(places.quarantined, QUARANTINED_SCHEMA) as writer,
+    ):
+        quarantine = Quarantine(writer, columns, treatment)
+        for done in _sort_out(places.source, asked, memory, buckets, quarantine):
+            progress(done, total, "checking rows")
+        check_bad_fraction(quarantine, total, rules)
+        merged = _merge(places, schema, buckets, rules, quarantine)
+        profile = _profile(places.rows, asked, treatment)
+    broken = {rule: quarantine.counts[rule] for rule in RULES}
+    counts = Counts(total, merged.good, sum(broken.values()), merged.duplicates)
+    made = cleaned(counts, broken, profile, asked.expectations)
+    check_min_rows(made, rules)
+    return made
+
+
+def cleaned(
+    counts: Counts,
+    broken: Mapping[str, int],
+    profile: Profile,
+    expectations: Sequence[Expectation],
+) -> Cleaned:
+    """Put together what became of the rows, and check that it is as expected."""
+    counts.check()
+    figures = profile.to_json(counts, broken)
+    check_expectations(expectations, figures)
+    return Cleaned(counts, broken, figures)
 
 
 def _sort_out(
-    source: Path, columns: Columns, rules: Rules, buckets: Buckets, quarantine: _Quarantine
+    source: Path, asked: Asked, memory: Memory, buckets: Buckets, quarantine: Quarantine
 ) -> Iterator[int]:
     """Send each row to its bucket or to the quarantine; yield how many rows are done."""
-    done = 0
-    for batch in read_batches(source, sorted(set(columns.by_row_column().values()))):
-        mapped = map_batch(batch, columns)
-        verdict = judge(mapped, rules)
+    done, counter = 0, TokenCounter(asked.tokens)
+    needed = sorted(set(asked.columns.by_row_column().values()))
+    for batch in read_batches(source, needed, memory.batch_bytes):
+        mapped = map_batch(batch, asked.columns, quarantine.treatment)
+        verdict = judge(mapped, asked.rules, counter)
         quarantine.add(mapped, verdict, done)
         buckets.add(mapped.rows.filter(pa.array(verdict.good)))
         done += batch.num_rows
         yield done
 
 
+@dataclass(frozen=True)
+class _Merged:
+    good: int
+    duplicates: int
+
+
 def _merge(
-    path: Path, schema: pa.Schema, buckets: Buckets, total: int, broken: Mapping[str, int]
-) -> Cleaned:
-    profile, duplicates = Profile(), 0
-    with RowWriter(path, schema) as writer:
+    places: Places, schema: pa.Schema, buckets: Buckets, rules: Rules, quarantine: Quarantine
+) -> _Merged:
+    """Write the rows in key order, without those that repeat a value that must be unique."""
+    duplicates = 0
+    seen: dict[str, set[bytes]] = {role: set() for role in rules.unique}
+    with RowWriter(places.rows, schema) as writer:
         for bucket in buckets.merged():
-            writer.write(bucket.rows)
-            profile.add(bucket.rows)
+            rows = bucket.rows
+            for role in rules.unique:
+                name = ROLE_COLUMNS.get(role, role)
+                fresh = pa.array(_fresh(rows[name], seen[role]))
+                quarantine.add_repeated(rows.filter(pc.invert(fresh)), name)
+                rows = rows.filter(fresh)
+            writer.write(rows)
             duplicates += bucket.duplicates
-    counts = Counts(total, writer.rows, sum(broken.values()), duplicates)
-    counts.check()
-    return Cleaned(counts, broken, profile.to_json(counts, broken))
+    return _Merged(writer.rows, duplicates)
 
 
-def _check_bad_fraction(quarantine: _Quarantine, total: int, rules: Rules) -> None:
+def _fresh(values: pa.ChunkedArray, seen: set[bytes]) -> list[bool]:
+    """Say of each value whether it stands here for the first time; nulls repeat nothing."""
+    array = values.combine_chunks()
+    fresh = []
+    for valid, digest in zip(array.is_valid().to_pylist(), exact_digests(array), strict=True):
+        fresh.append(not valid or digest[:16] not in seen)
+        if valid:
+            seen.add(digest[:16])
+    return fresh
+
+
+def _profile(rows: Path, asked: Asked, treatment: Treatment) -> Profile:
+    profile = Profile(TokenCounter(asked.tokens), asked.tokens.sample, treatment.tally)
+    for batch in read_batches(rows):
+        profile.add(pa.Table.from_batches([batch]))
+    return profile
+
+
+def check_bad_fraction(quarantine: Quarantine, total: int, rules: Rules) -> None:
     bad = quarantine.counts.total()
     if bad <= rules.max_bad_fraction * total:
         return
@@ -153,7 +262,7 @@ def _check_bad_fraction(quarantine: _Quarantine, total: int, rules: Rules) -> No
     )
 
 
-def _check_min_rows(cleaned: Cleaned, rules: Rules) -> None:
+def check_min_rows(cleaned: Cleaned, rules: Rules) -> None:
     counts = cleaned.counts
     if counts.good >= rules.min_rows:
         return
@@ -182,14 +291,13 @@ def _loosen(counts: Counter[str]) -> str:
     return "leave such rows out in dataset.query, "
 
 
-def _excerpt(cells: pa.Array, row: int) -> str | None:
-    """Return the start of a cell as printable text; null for a null."""
+def _start(cells: pa.Array, row: int) -> str | None:
+    """Return the start of a cell; null for a null."""
     value = cells[row]
     if not value.is_valid:
         return None
     start = value.as_buffer() if hasattr(value, "as_buffer") else str(value).encode()
-    text = bytes(start[: 4 * EXCERPT_CHARACTERS]).decode(errors="backslashreplace")
-    return "".join(map(_printable, text))[:EXCERPT_CHARACTERS]
+    return bytes(start[: 4 * EXCERPT_CHARACTERS]).decode(errors="backslashreplace")
 
 
 def _printable(character: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmops.data.columns import (
@@ -22,18 +23,21 @@ from llmops.data.columns import (
     GROUP,
     PROMPT_NAME,
     PROMPT_SHA256,
+    QUESTION,
     RENDERED,
     ROW_KEY,
     SIDES,
     SYSTEM,
 )
-from llmops.data.formats import Encoded, JsonlWriter, WrittenFile, encode
+from llmops.data.formats import JsonlWriter, WrittenFile, chosen_lines, lines_of
 from llmops.data.groups import Groups
-from llmops.data.keys import exact_digests
+from llmops.data.keys import content_keys, exact_digests
 from llmops.data.leakage import Leakage
 from llmops.data.parquet import RowWriter, count_rows, read_batches
 from llmops.data.settings import SplitSettings
-from llmops.data.splits import Sides
+from llmops.data.splits import Facts, Sides, row_draw
+from llmops.data.values import first_tag, moments
+from llmops.errors import ConfigError
 from llmops.ports import Progress
 
 GROUP_CHARACTERS = 16
@@ -87,6 +91,55 @@ def group_names(examples: Path, groups: Groups) -> list[str]:
         for key in batch.column(0).to_pylist()
     ]
     return [keys[first] for first in groups.first.tolist()]
+
+
+def split_facts(examples: Path, groups: Groups, split: SplitSettings) -> Facts:
+    """Read what the split's method asks of the rows.
+
+    Raises:
+        DataError: If rows lack the moment that ``time`` asks for.
+    """
+    if split.method == "random":
+        return Facts()
+    if split.method == "hash":
+        return Facts(draws=_draws(examples, split))
+    if split.method == "time":
+        return Facts(moments=moments(_column(examples, "created_at", "split.method time")))
+    strata: list[str] = []
+    if split.method == "stratified":
+        values = _column(examples, str(split.stratify), f"split.stratify {split.stratify}")
+        strata = [first_tag(value) if split.stratify == "tags" else value or "" for value in values]
+    return Facts(names=group_names(examples, groups), strata=strata)
+
+
+def _draws(examples: Path, split: SplitSettings) -> list[bytes]:
+    """Draw by the row key, or by the content key of the column that ``split.by`` names."""
+    join = split.by[0] if split.by else None
+    column = {None: ROW_KEY, "question": QUESTION, "answer": ANSWER}.get(join, str(join))
+    if column not in pq.read_schema(examples).names:
+        raise _no_column(column, f"split.by [{join}]")
+    draws: list[bytes] = []
+    for batch in read_batches(examples, [ROW_KEY, column]):
+        keys, values = batch.columns
+        if join is not None:  # a row without a value stands for itself
+            values = pc.coalesce(content_keys(values), keys)
+        draws += [row_draw(split.seed, value) for value in values.to_pylist()]
+    return draws
+
+
+def _column(examples: Path, column: str, asked: str) -> list[str | None]:
+    if column not in pq.read_schema(examples).names:
+        raise _no_column(column, asked)
+    return [
+        value for batch in read_batches(examples, [column]) for value in batch.column(0).to_pylist()
+    ]
+
+
+def _no_column(column: str, asked: str) -> ConfigError:
+    return ConfigError(
+        f"{asked} needs the column {column}, but dataset.columns.{column} is null",
+        hint=f"let the query return it, and name it in dataset.columns.{column}",
+    )
 
 
 def prompted(examples: Path) -> Prompted:
@@ -169,11 +222,20 @@ def _with_groups(examples: Path, schema: pa.Schema, names: Sequence[str]) -> Ite
         done += batch.num_rows
 
 
+def lines_by_format(rows: pa.Table, formats: Sequence[str]) -> Mapping[str, pa.Array]:
+    """Return the lines of rendered rows in each format."""
+    if not rows.num_rows:
+        return dict.fromkeys(formats, pa.array([], pa.large_string()))
+    user, answer = (rows[name].combine_chunks() for name in (RENDERED, ANSWER))
+    system = rows[SYSTEM][0].as_py()  # all rows have the same
+    return {name: lines_of(name, user, answer, system) for name in formats}
+
+
 def _write_lines(rows: pa.Table, writers: Sequence[JsonlWriter]) -> None:
-    columns = [rows[name].to_pylist() for name in (RENDERED, ANSWER, SYSTEM)]
-    examples: list[Encoded] = list(map(encode, *columns))
+    lines = lines_by_format(rows, [writer.format for writer in writers])
     for writer in writers:
-        writer.write(examples)
+        block = chosen_lines(lines[writer.format], np.arange(rows.num_rows))
+        writer.write(block, rows.num_rows)
 
 
 def card(

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
-from llmops.data.keys import content_keys
+from llmops.data.keys import keyed_pairs
 from llmops.data.settings import Columns
+from llmops.data.treatment import Treatment
 from llmops.errors import ConfigError
 
 Mask = npt.NDArray[np.bool_]
@@ -22,11 +23,20 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Mapped:
-    """Rows by row column; ``broken`` marks cells that were not UTF-8, ``raw`` keeps them."""
+    """Rows by row column, their texts treated.
+
+    ``codes`` are equal for equal texts, in this process. ``broken`` marks cells that were not
+    UTF-8; ``raw`` keeps the cells as they came.
+    """
 
     rows: pa.Table
     broken: Mapping[str, Mask]
+    personal: Mapping[tuple[str, str], Mask]  # (row column, kind) -> rows to be dropped for it
     raw: Mapping[str, pa.Array]
+    codes: Mapping[str, npt.NDArray[np.uint64]]
+
+
+CODES = ("question_code", "answer_code")
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,8 @@ def row_schema(columns: Columns) -> pa.Schema:
     return pa.schema([(name, pa.string()) for name in (ROW_KEY, *columns.by_row_column())])
 
 
-def map_batch(batch: pa.RecordBatch, columns: Columns) -> Mapped:
-    """Map and key the rows of ``batch``.
+def map_batch(batch: pa.RecordBatch, columns: Columns, treatment: Treatment) -> Mapped:
+    """Map, treat and key the rows of ``batch``.
 
     Raises:
         ConfigError: If a mapped column does not hold text, or what can be written as text.
@@ -49,10 +59,16 @@ def map_batch(batch: pa.RecordBatch, columns: Columns) -> Mapped:
     raw = {name: batch.column(column) for name, column in columns.by_row_column().items()}
     texts = {name: _text(_as_string(array, name, columns)) for name, array in raw.items()}
     arrays = {name: text.texts for name, text in texts.items()}
-    key = content_keys(arrays[QUESTION], arrays[ANSWER])
+    treated = {name: treatment.apply(arrays[name]) for name in (QUESTION, ANSWER)}
+    arrays |= {name: made.texts for name, made in treated.items()}
+    keyed = keyed_pairs(arrays[QUESTION], arrays[ANSWER])
     return Mapped(
-        rows=pa.table({ROW_KEY: key, **arrays}, schema=row_schema(columns)),
+        rows=pa.table({ROW_KEY: keyed.keys, **arrays}, schema=row_schema(columns)),
+        codes=dict(zip(CODES, keyed.codes, strict=True)),
         broken={name: text.broken for name, text in texts.items()},
+        personal={
+            (name, kind): rows for name, made in treated.items() for kind, rows in made.drop.items()
+        },
         raw=raw,
     )
 

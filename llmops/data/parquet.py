@@ -17,13 +17,15 @@ ROW_GROUP_ROWS = 8192
 BATCH_BYTES = 32 << 20  # a batch aims at this many bytes of text, whatever the length of a row
 
 
-def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of ``path`` in order, in batches of about ``BATCH_BYTES``.
+def read_batches(
+    path: Path, columns: Sequence[str] | None = None, batch_bytes: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of ``path`` in order, in batches of about ``batch_bytes``.
 
     The columns come in the order of ``columns``, or all in the file's.
     """
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_batch_rows(file.metadata), columns=columns):
+        for batch in file.iter_batches(_batch_rows(file.metadata, batch_bytes), columns=columns):
             yield batch if columns is None else batch.select(columns)
 
 
@@ -43,10 +45,15 @@ def _bytes(metadata: pq.FileMetaData) -> int:
     return sum(int(group.total_byte_size) for group in groups)
 
 
-def _batch_rows(metadata: pq.FileMetaData) -> int:
+def _batch_rows(metadata: pq.FileMetaData, batch_bytes: int | None) -> int:
     per_row = max(1, _bytes(metadata) // max(1, metadata.num_rows))
-    rows: int = max(1, min(ROW_GROUP_ROWS, BATCH_BYTES // per_row))
+    rows: int = max(1, min(ROW_GROUP_ROWS, (batch_bytes or BATCH_BYTES) // per_row))
     return rows
+
+
+def string_schema(names: Sequence[str]) -> pa.Schema:
+    """Return a schema of string columns."""
+    return pa.schema([(name, pa.string()) for name in names])
 
 
 class RowWriter:

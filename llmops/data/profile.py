@@ -5,7 +5,6 @@ Knows no file; the figures do not depend on the order of the rows.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,12 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
+from llmops.data.columns import ANSWER, OPTIONAL, QUESTION
 from llmops.data.keys import content_codes
+from llmops.data.tokens import Counter as TokenCounter
+from llmops.data.treatment import Tally
+from llmops.data.values import tags_of
 
 HISTOGRAM_EDGES = (0, *(2**power for power in range(3, 25)))  # characters; each bin doubles
 TOP_TAGS = 20
-_TAG_SEPARATORS = re.compile(r"[|<>,;\s]+")  # python|pandas, <python><pandas>, python, pandas
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class TextProfile:
         self._lengths: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
         self._codes: list[npt.NDArray[np.uint64]] = [np.empty(0, np.uint64)]
 
-    def add(self, texts: pa.Array) -> None:
-        """Count the texts of one batch."""
+    def add(self, texts: pa.Array, codes: npt.NDArray[np.uint64]) -> None:
+        """Count the texts of one batch, whose content codes are known."""
         self._lengths.append(pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int32))
-        self._codes.append(content_codes(texts))
+        self._codes.append(codes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures; ``characters`` is null where there was no row."""
@@ -82,26 +83,59 @@ def _figures(lengths: npt.NDArray[np.int32]) -> dict[str, Any]:
     }
 
 
+def _ends(moments: list[str]) -> list[str]:
+    """Return the oldest and the newest moment; ISO 8601 in one zone sorts as text."""
+    return [min(moments), max(moments)] if moments else []
+
+
 class Profile:
     """What is known of good rows: texts, tags, gaps in the optional columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, counter: TokenCounter, sample: int | None, tally: Tally) -> None:
         self._texts = {"question": TextProfile(), "answer": TextProfile()}
+        self._counter, self._sample, self._tally = counter, sample, tally
+        self._tokens: dict[str, list[npt.NDArray[np.int64]]] = {"question": [], "answer": []}
+        self._sampled = 0
+        self._moments: list[str] = []
         self._tags: Counter[str] = Counter()
         self._missing: Counter[str] = Counter()
         self._has_tags = False
 
     def add(self, rows: pa.Table) -> None:
         """Count the good rows of one bucket."""
-        self._texts["question"].add(rows[QUESTION].combine_chunks())
-        self._texts["answer"].add(rows[ANSWER].combine_chunks())
+        texts = {name: rows[name].combine_chunks() for name in (QUESTION, ANSWER)}
+        self.add_coded(rows, {name: content_codes(array) for name, array in texts.items()})
+
+    def add_coded(self, rows: pa.Table, codes: Mapping[str, npt.NDArray[np.uint64]]) -> None:
+        """Count good rows whose texts' codes are known."""
+        self._texts["question"].add(rows[QUESTION].combine_chunks(), codes[QUESTION])
+        self._texts["answer"].add(rows[ANSWER].combine_chunks(), codes[ANSWER])
+        self._add_tokens(rows)
+        if "created_at" in rows.column_names:
+            self._moments = _ends([*self._moments, *rows["created_at"].drop_null().to_pylist()])
         for name in rows.column_names:
-            if name not in (ROW_KEY, QUESTION, ANSWER):
+            if name in OPTIONAL:
                 self._missing[name] += rows[name].null_count
         if "tags" in rows.column_names:
             self._has_tags = True
             for tags in rows["tags"].drop_null().to_pylist():
-                self._tags.update({tag for tag in _TAG_SEPARATORS.split(tags) if tag})
+                self._tags.update(tags_of(tags))
+
+    def _add_tokens(self, rows: pa.Table) -> None:
+        """Count the first rows in key order: the keys are hashes, so they are a fair sample."""
+        left = rows.num_rows if self._sample is None else max(0, self._sample - self._sampled)
+        part = rows.slice(0, left)
+        if not part.num_rows:
+            return
+        self._sampled += part.num_rows
+        for name, column in (("question", QUESTION), ("answer", ANSWER)):
+            self._tokens[name].append(self._counter.count(part[column].combine_chunks()))
+
+    def _token_figures(self) -> dict[str, Any]:
+        return {
+            name: _figures(np.concatenate(counts).astype(np.int32)) if counts else None
+            for name, counts in self._tokens.items()
+        }
 
     def to_json(self, counts: Counts, rules: Mapping[str, int]) -> dict[str, Any]:
         """Return the profile: rows at each stage, rows per broken rule, texts, tags, gaps."""
@@ -112,4 +146,21 @@ class Profile:
             "texts": {name: text.to_json() for name, text in self._texts.items()},
             "tags": [{"tag": tag, "rows": n} for tag, n in top] if self._has_tags else None,
             "missing": dict(self._missing),
+            "tokens": {
+                "method": self._counter.method,
+                "rows": self._sampled,
+                **self._token_figures(),
+            },
+            "created_at": dict(zip(("oldest", "newest"), self._moments, strict=True))
+            if self._moments
+            else None,
+            "texts_changed": {
+                "html": self._tally.converted,
+                "role_tags": self._tally.escaped["role_tags"],
+                "control_characters": self._tally.escaped["control_characters"],
+            },
+            "personal": {
+                kind: {"texts": self._tally.personal_rows[kind], "finds": finds}
+                for kind, finds in sorted(self._tally.personal_finds.items())
+            },
         }

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
+from llmops.data.keys import holds
 from llmops.data.mapping import Mapped, Mask
+from llmops.data.moments import microseconds
+from llmops.data.personal import KINDS
 from llmops.data.settings import Rules
+from llmops.data.tokens import Counter
 
 RULES = (
     "not_utf8",
@@ -26,6 +31,19 @@ RULES = (
     "max_question_characters",
     "min_answer_characters",
     "max_answer_characters",
+    "min_question_tokens",
+    "max_question_tokens",
+    "min_answer_tokens",
+    "max_answer_tokens",
+    "question_pattern",
+    "answer_pattern",
+    "min_script_fraction",
+    "required",
+    "created_from",
+    "created_before",
+    *(f"personal_{kind}" for kind in KINDS),
+    "erased",
+    "unique",
 )
 """Every rule, in the order in which a row is asked: it is quarantined under the first it breaks."""
 
@@ -52,9 +70,9 @@ class Verdict:
         return self.first < 0
 
 
-def judge(batch: Mapped, rules: Rules) -> Verdict:
-    """Ask every rule of every row."""
-    breaches = tuple(_breaches(batch, rules))
+def judge(batch: Mapped, rules: Rules, counter: Counter) -> Verdict:
+    """Ask every rule of every row; ``unique`` is asked when all rows are known."""
+    breaches = (*_breaches(batch, rules), *_further(batch, rules, counter))
     first = np.full(batch.rows.num_rows, -1, dtype=np.int64)
     for place, breach in enumerate(breaches):
         first[(first < 0) & breach.rows] = place
@@ -69,21 +87,94 @@ def _breaches(batch: Mapped, rules: Rules) -> Iterator[Breach]:
         yield Breach("not_utf8", name, batch.broken[name])
     for name in pair:
         yield _breach("missing", name, batch, lambda texts: texts.is_null())
+    odd = {name: holds(batch.rows[name].combine_chunks(), "\0", "\ufffd") for name in every}
     for name in every:
-        yield _breach("nul", name, batch, lambda texts: pc.match_substring(texts, "\0"))
+        if odd[name]:
+            yield _breach("nul", name, batch, lambda texts: pc.match_substring(texts, "\0"))
     for name in pair:
         # Somewhere before us a byte or a lone surrogate was lost: the text is not what was written.
-        yield _breach("replacement_character", name, batch, _has_replacement)
+        if odd[name]:
+            yield _breach("replacement_character", name, batch, _has_replacement)
     for name in pair:
         yield _breach("empty", name, batch, _is_blank)
     yield from _lengths("question", QUESTION, batch, rules)
     yield from _lengths("answer", ANSWER, batch, rules)
 
 
+def _further(batch: Mapped, rules: Rules, counter: Counter) -> Iterator[Breach]:
+    """Yield the breaches of the rules that most configs leave out."""
+    pair = {"question": QUESTION, "answer": ANSWER}
+    for what, name in pair.items():
+        yield from _token_lengths(what, name, batch, rules, counter)
+    for what, name in pair.items():
+        if (pattern := getattr(rules, f"{what}_pattern")) is not None:
+            yield _breach(f"{what}_pattern", name, batch, partial(_lacks, pattern=pattern))
+    if rules.scripts:
+        for name in pair.values():
+            yield _breach("min_script_fraction", name, batch, partial(_foreign, rules=rules))
+    for role in rules.required:
+        name = pair.get(role, role)
+        yield Breach("required", name, _absent(batch.rows[name]))
+    yield from _age(batch, rules)
+    for (name, kind), rows in batch.personal.items():
+        yield Breach(f"personal_{kind}", name, rows)
+    if rules.erased:
+        erased = pc.is_in(batch.rows[ROW_KEY], pa.array(rules.erased, pa.string()))
+        yield Breach("erased", QUESTION, erased.to_numpy())
+
+
+def _token_lengths(
+    what: str, name: str, batch: Mapped, rules: Rules, counter: Counter
+) -> Iterator[Breach]:
+    low, high = f"min_{what}_tokens", f"max_{what}_tokens"
+    if getattr(rules, low) is None and getattr(rules, high) is None:
+        return
+    tokens = counter.count(batch.rows[name].combine_chunks())
+    if (least := getattr(rules, low)) is not None:
+        yield Breach(low, name, tokens < least)
+    if (most := getattr(rules, high)) is not None:
+        yield Breach(high, name, tokens > most)
+
+
+def _lacks(texts: pa.Array, pattern: str) -> pa.Array:
+    return pc.invert(pc.match_substring_regex(texts, pattern))
+
+
+def _foreign(texts: pa.Array, rules: Rules) -> pa.Array:
+    """Say which texts have too few of their letters in the scripts; without letters none has."""
+    known = "".join(f"\\p{{{script}}}" for script in rules.scripts)
+    letters = pc.count_substring_regex(texts, r"\p{L}")
+    native = pc.count_substring_regex(texts, f"[{known}]")
+    return pc.less(
+        native.cast("double"), pc.multiply(letters.cast("double"), rules.min_script_fraction)
+    )
+
+
+def _absent(texts: pa.ChunkedArray) -> Mask:
+    blank = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(texts)), 0)
+    absent: Mask = pc.fill_null(blank, True).to_numpy()
+    return absent
+
+
+def _age(batch: Mapped, rules: Rules) -> Iterator[Breach]:
+    """A row without a moment is neither too old nor too new; ``required`` asks for one."""
+    if rules.created_from is None and rules.created_before is None:
+        return
+    read = [microseconds(text) for text in batch.rows["created_at"].to_pylist()]
+    known = np.array([moment is not None for moment in read], bool)
+    moments = np.array([moment or 0 for moment in read], np.int64)
+    oldest, end = microseconds(rules.created_from), microseconds(rules.created_before)
+    if oldest is not None:
+        yield Breach("created_from", "created_at", known & (moments < oldest))
+    if end is not None:
+        yield Breach("created_before", "created_at", known & (moments >= end))
+
+
 def _lengths(what: str, name: str, batch: Mapped, rules: Rules) -> Iterator[Breach]:
     low, high = f"min_{what}_characters", f"max_{what}_characters"
-    yield _breach(low, name, batch, lambda t: pc.less(pc.utf8_length(t), getattr(rules, low)))
-    yield _breach(high, name, batch, lambda t: pc.greater(pc.utf8_length(t), getattr(rules, high)))
+    lengths = pc.utf8_length(batch.rows[name])
+    yield _breach(low, name, batch, lambda _: pc.less(lengths, getattr(rules, low)))
+    yield _breach(high, name, batch, lambda _: pc.greater(lengths, getattr(rules, high)))
 
 
 def _breach(rule: str, name: str, batch: Mapped, test: Callable[[pa.Array], pa.Array]) -> Breach:

@@ -13,9 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from llmops.data.columns import ANSWER, QUESTION
+from llmops.data.moments import microseconds
 from llmops.errors import ConfigError, unknown_name
 
-SPLIT_METHODS = ("group", "random")
+SPLIT_METHODS = ("group", "random", "hash", "time", "stratified")
+HASH_JOINS = ("question", "answer", "id", "author")  # what a row's hash can go by, one at most
+STRATA = ("tags", "author", "licence")
 JOINS = ("question", "answer", "near_duplicate", "id", "author")
 FORMATS = ("text_bison", "gemini", "chat")
 
@@ -42,7 +45,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class Rules:
-    """Rules for rows; lengths in characters (Unicode code points)."""
+    """Rules for rows; lengths in characters (Unicode code points) and in tokens.
+
+    ``required`` and ``unique`` name roles of ``dataset.columns``; ``scripts`` are Unicode scripts,
+    of which at least ``min_script_fraction`` of the letters are; ``created_from`` (inclusive) and
+    ``created_before`` are moments in ISO 8601; ``erased`` are keys of rows that must not come back.
+    """
 
     min_question_characters: int
     max_question_characters: int
@@ -50,6 +58,67 @@ class Rules:
     max_answer_characters: int
     max_bad_fraction: float
     min_rows: int
+    required: tuple[str, ...] = ()
+    unique: tuple[str, ...] = ()
+    question_pattern: str | None = None
+    answer_pattern: str | None = None
+    scripts: tuple[str, ...] = ()
+    min_script_fraction: float = 0.5
+    min_question_tokens: int | None = None
+    max_question_tokens: int | None = None
+    min_answer_tokens: int | None = None
+    max_answer_tokens: int | None = None
+    created_from: str | None = None
+    created_before: str | None = None
+    erased: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is done to questions and answers before they get their key."""
+
+    html: str = "keep"
+    role_tags: str = "keep"
+    control_characters: str = "keep"
+
+
+@dataclass(frozen=True)
+class Personal:
+    """Per kind of personal data what is done with it: ``keep``, ``count``, ``mask`` or ``drop``."""
+
+    email: str = "keep"
+    phone: str = "keep"
+    ip: str = "keep"
+    card: str = "keep"
+    iban: str = "keep"
+    secret: str = "keep"
+    phone_region: str = "US"
+
+    def actions(self) -> Mapping[str, str]:
+        """Return kind -> action for the kinds that are looked for."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "phone_region"}
+        return {kind: action for kind, action in named.items() if action != "keep"}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How tokens are counted.
+
+    ``tokenizer`` is the path of a ``tokenizer.json``, or null for an estimate of a token per four
+    bytes of UTF-8; ``sample`` is how many rows the profile's figures are of, null for all.
+    """
+
+    tokenizer: str | None = None
+    sample: int | None = 1000
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A bound on a figure of the profile, e.g. ``texts.answer.characters.p50``."""
+
+    figure: str
+    at_least: float | None = None
+    at_most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +136,10 @@ class NearDuplicates:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How rows are divided; the fractions are of rows, add up to 1, and are met by whole groups."""
+    """How rows are divided; the fractions are of rows, add up to 1, and are met by whole groups.
+
+    ``stratify`` is the column that ``stratified`` keeps in proportion: of tags the first one.
+    """
 
     method: str
     train: float
@@ -75,6 +147,7 @@ class SplitSettings:
     test: float
     seed: int
     by: tuple[str, ...]
+    stratify: str | None = None
 
     def fractions(self) -> Mapping[str, float]:
         """Return side -> fraction, in the order of ``columns.SIDES``."""
@@ -100,6 +173,31 @@ def check_columns(columns: Columns, available: Sequence[str]) -> None:
         )
 
 
+def check_roles(rules: Rules, columns: Columns) -> None:
+    """Check that the rules ask only for columns that the query gives.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    mapped = [f.name for f in fields(columns) if getattr(columns, f.name)]
+    for key in ("required", "unique"):
+        for role in getattr(rules, key):
+            if role not in mapped:
+                raise unknown_name("mapped column", role, mapped, where=f"dataset.rules.{key}")
+    for key in ("created_from", "created_before"):
+        moment = getattr(rules, key)
+        if moment is not None and "created_at" not in mapped:
+            raise ConfigError(
+                f"dataset.rules.{key} needs dataset.columns.created_at, which is null",
+                hint="name the query's column that holds the time of writing",
+            )
+        if moment is not None and microseconds(moment) is None:
+            raise ConfigError(
+                f"dataset.rules.{key}: '{moment}' is no moment in time",
+                hint="write it in ISO 8601, for example 2020-01-01",
+            )
+
+
 def check_rules(rules: Rules) -> None:
     """Check that a row can satisfy ``rules``.
 
@@ -113,6 +211,24 @@ def check_rules(rules: Rules) -> None:
                 f"dataset.rules.{low} {getattr(rules, low)} is above {high} {getattr(rules, high)}",
                 hint=f"no row could pass; raise dataset.rules.{high}",
             )
+        _check_pattern(f"{what}_pattern", getattr(rules, f"{what}_pattern"))
+    for script in rules.scripts:
+        _check_pattern("scripts", f"\\p{{{script}}}")
+
+
+def _check_pattern(key: str, pattern: str | None) -> None:
+    if pattern is None:
+        return
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)
+    except pa.ArrowInvalid as exc:
+        raise ConfigError(
+            f"dataset.rules.{key}: {pattern!r} is no RE2 pattern: {str(exc).partition(': ')[2]}",
+            hint="RE2 has no look-around and no back-references; scripts are names such as Latin",
+        ) from exc
 
 
 def check_split(split: SplitSettings) -> None:
@@ -127,8 +243,21 @@ def check_split(split: SplitSettings) -> None:
         if join not in JOINS:
             raise unknown_name("join", join, JOINS, where="split.by")
     _check_fractions(split)
+    _check_method(split)
     if not 0 <= split.seed < 2**32:
         raise ConfigError(f"split.seed {split.seed} is not in [0, 2**32)")
+
+
+def _check_method(split: SplitSettings) -> None:
+    """Check what only one method asks for."""
+    if split.method == "hash" and (len(split.by) > 1 or set(split.by) - {*HASH_JOINS}):
+        raise ConfigError(
+            f"split.by [{', '.join(split.by)}]: "
+            f"a row's hash goes by one of {', '.join(HASH_JOINS)}",
+            hint="name one, or none for the row itself; split=group joins rows by several",
+        )
+    if split.method == "stratified" and split.stratify not in STRATA:
+        raise unknown_name("column", str(split.stratify), STRATA, where="split.stratify")
 
 
 def _check_fractions(split: SplitSettings) -> None:

@@ -1,12 +1,17 @@
 """Which row goes to which side. Pure: works on row numbers in key order and on groups.
 
 Knows no text and no file. A side's number is its place in ``columns.SIDES``.
+
+``group`` and ``stratified`` fill the held-out sides with whole groups; ``time`` cuts the groups'
+latest moments; ``random`` draws rows; ``hash`` asks each row's own hash, so that rows which are
+added later move none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
@@ -21,26 +26,72 @@ Sides = npt.NDArray[np.int8]
 TRAIN, VALIDATION, TEST = range(len(SIDES))
 
 
-def assign(groups: Groups, names: Sequence[str], split: SplitSettings) -> Sides:
+@dataclass(frozen=True)
+class Facts:
+    """What a method asks of the rows, one value a row; empty where the method does not ask.
+
+    ``names`` are the groups' names, ``draws`` what ``hash`` draws by, ``moments`` microseconds
+    since 1970 (UTC), ``strata`` the values that ``stratified`` keeps in proportion.
+    """
+
+    names: Sequence[str] = ()
+    draws: Sequence[bytes] = ()
+    moments: npt.NDArray[np.int64] | None = None
+    strata: Sequence[str] = ()
+
+
+def assign(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
     """Return the side of each row.
 
     Args:
         groups: The rows' groups.
-        names: The rows' group names, one a row.
+        facts: What the split's method asks of the rows.
         split: A checked split.
 
     Raises:
         DataError: If a side that should have rows has none.
     """
-    if split.method == "group":
-        sides = _by_group(groups, names, split)
-    else:
-        sides = _at_random(len(groups.first), split)
+    sides = _METHODS[split.method](groups, facts, split)
     _check_sides(sides, groups, split)
     return sides
 
 
-def _at_random(size: int, split: SplitSettings) -> Sides:
+def hashed_sides(draws: Sequence[bytes], split: SplitSettings) -> Sides:
+    """Return a side a row from its draw alone: the first 6 bytes of a sha256 as a fraction.
+
+    A draw below ``test`` is test, below ``test + validation`` validation. 48 bits are what every
+    warehouse's 64-bit integers hold without a sign.
+    """
+    first = np.frombuffer(b"".join(b"\0\0" + draw[:6] for draw in draws), dtype=">u8")
+    bounds = hash_bounds(split)
+    sides = np.full(len(first), TRAIN, np.int8)
+    sides[first < bounds["validation"]] = VALIDATION
+    sides[first < bounds["test"]] = TEST
+    return sides
+
+
+def hash_bounds(split: SplitSettings) -> Mapping[str, int]:
+    """Return below which draw, of 2**48, a row is test or at least validation."""
+    return {
+        "test": round(split.test * 2**48),
+        "validation": round((split.test + split.validation) * 2**48),
+    }
+
+
+def row_draw(seed: int, value: str) -> bytes:
+    """Return what ``hash`` draws for a row: a sha256 over the seed and what the row goes by."""
+    return _draw(seed, value)
+
+
+def _by_hash(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
+    return hashed_sides(facts.draws, split)
+
+
+def _at_random(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
+    return random_sides(len(groups.first), split)
+
+
+def random_sides(size: int, split: SplitSettings) -> Sides:
     """Draw rows as scikit-learn's ``train_test_split(test_size=..., random_state=seed)`` does.
 
     Its permutation needs the number of rows alone: ``RandomState(seed).permutation(n)``, of which
@@ -55,7 +106,7 @@ def _at_random(size: int, split: SplitSettings) -> Sides:
     return sides
 
 
-def _by_group(groups: Groups, names: Sequence[str], split: SplitSettings) -> Sides:
+def _by_group(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
     """Fill test, then validation, with whole groups in the order of a seeded hash of their names.
 
     A group that does not fit into what is left of a side is passed on, at last to train, so the
@@ -65,13 +116,73 @@ def _by_group(groups: Groups, names: Sequence[str], split: SplitSettings) -> Sid
     sizes, size = groups.sizes, len(groups.first)
     room = _room(sizes, split)
     side_of = np.full(size, TRAIN, np.int8)
-    for first in sorted(sizes, key=lambda row: _draw(split.seed, names[row])):
+    _fill(side_of, _in_drawn_order(sizes, facts.names, split.seed), sizes, room)
+    return side_of[groups.first]
+
+
+def _by_stratum(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
+    """Fill the held-out sides stratum by stratum, each in proportion; a group is of its first row.
+
+    What a stratum is too small to give, or its groups too large, the following strata make up for.
+    """
+    sizes = groups.sizes
+    side_of = np.full(len(groups.first), TRAIN, np.int8)
+    left = {TEST: 0.0, VALIDATION: 0.0}
+    share = {TEST: split.test, VALIDATION: split.validation}
+    for members in _strata(sizes, facts.strata):
+        rows = sum(sizes[first] for first in members)
+        asked = {side: left[side] + rows * share[side] for side in left}
+        room = {side: math.floor(asked[side] + 1e-9) for side in left}
+        ordered = _in_drawn_order(members, facts.names, split.seed)
+        _fill(side_of, ordered, sizes, taken := dict(room))
+        left = {side: asked[side] - (room[side] - taken[side]) for side in left}
+    return side_of[groups.first]
+
+
+def _strata(sizes: Mapping[int, int], strata: Sequence[str]) -> Iterator[list[int]]:
+    members: dict[str, list[int]] = {}
+    for first in sizes:
+        members.setdefault(strata[first], []).append(first)
+    # The small ones first: what they are too small to give, the large ones can.
+    for _, found in sorted(members.items(), key=lambda item: (len(item[1]), item[0])):
+        yield found
+
+
+def _by_time(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
+    """Give the oldest rows to train and the newest to test.
+
+    A group goes by its latest row, so that train holds nothing from after the cut; rows of one
+    moment stay together, on the older side.
+    """
+    assert facts.moments is not None
+    size = len(groups.first)
+    latest = np.full(size, np.iinfo(np.int64).min)
+    np.maximum.at(latest, groups.first, facts.moments)
+    moments = latest[groups.first]
+    ordered = np.sort(moments)
+    sides = np.full(size, TRAIN, np.int8)
+    train = round(size * split.train)
+    kept = train + round(size * split.validation)
+    if split.validation:
+        sides[moments > ordered[max(0, train - 1)]] = VALIDATION
+    sides[moments > ordered[min(size, max(1, kept)) - 1]] = TEST
+    return sides
+
+
+def _in_drawn_order(groups: Iterable[int], names: Sequence[str], seed: int) -> list[int]:
+    return sorted(groups, key=lambda row: _draw(seed, names[row]))
+
+
+def _fill(
+    side_of: Sides, ordered: Iterable[int], sizes: Mapping[int, int], room: dict[int, int]
+) -> None:
+    """Put groups into the first side with room for the whole of them; ``room`` shrinks."""
+    for first in ordered:
         for side in room:
             if sizes[first] <= room[side]:
                 room[side] -= sizes[first]
                 side_of[first] = side
                 break
-    return side_of[groups.first]
 
 
 def _room(sizes: Mapping[int, int], split: SplitSettings) -> dict[int, int]:
@@ -92,11 +203,33 @@ def _draw(seed: int, name: str) -> bytes:
 
 def _check_sides(sides: Sides, groups: Groups, split: SplitSettings) -> None:
     counts = np.bincount(sides, minlength=len(SIDES))
-    largest = max(groups.sizes.values(), default=0)
+    check_sides(counts, split, groups)
+
+
+def check_sides(
+    counts: npt.NDArray[np.int64], split: SplitSettings, groups: Groups | None = None
+) -> None:
+    """Check that no side which should have rows is empty.
+
+    Raises:
+        DataError: If one is.
+    """
+    total = int(counts.sum())
+    sizes = groups.sizes if groups else {}
+    joined = f" in {len(sizes)} groups" if groups else ""
+    told = f"; the largest group has {max(sizes.values(), default=0)} rows" if groups else ""
     for side, fraction in split.fractions().items():
         if fraction > 0 and counts[SIDES.index(side)] == 0:
             raise DataError(
-                f"split.{side} {fraction:g} of {len(sides)} rows in {len(groups.sizes)} groups is "
-                f"empty; the largest group has {largest} rows",
+                f"split.{side} {fraction:g} of {total} rows{joined} is empty{told}",
                 hint=f"raise split.{side}, get more rows, or join fewer rows in split.by",
             )
+
+
+_METHODS: Mapping[str, Callable[[Groups, Facts, SplitSettings], Sides]] = {
+    "group": _by_group,
+    "random": _at_random,
+    "hash": _by_hash,
+    "time": _by_time,
+    "stratified": _by_stratum,
+}

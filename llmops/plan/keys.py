@@ -37,7 +37,7 @@ def step_key(
         {
             "kind": kind.name,
             "revision": kind.revision,
-            "settings": settings,
+            "settings": {k: v for k, v in settings.items() if k not in kind.without_effect},
             "inputs": inputs,
             "source": source,
         }

@@ -18,13 +18,14 @@ from llmops.ports import Generator, ModelReference, Progress, Registry, Scorer, 
 S = TypeVar("S")
 
 
-def leaf(path: str) -> Any:
+def leaf(path: str, *, in_key: bool = True) -> Any:
     """Declare a settings field that is read from ``path`` of the resolved config.
 
     ``path`` is dotted and may name a whole subtree. One that starts with ``with.`` is read from
-    the step's own block in the pipeline file.
+    the step's own block in the pipeline file. One that cannot change the result, such as a memory
+    limit, is left out of the step's key by ``in_key=False``.
     """
-    return field(metadata={"leaf": path})
+    return field(metadata={"leaf": path, "in_key": in_key})
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,12 @@ class StepKind:
     def reads(self) -> tuple[str, ...]:
         """The dotted config paths that this kind reads, sorted."""
         return tuple(sorted(f.metadata["leaf"] for f in dataclasses.fields(self.settings)))
+
+    @property
+    def without_effect(self) -> frozenset[str]:
+        """The paths among ``reads`` that cannot change the result, and so are not in the key."""
+        fields = dataclasses.fields(self.settings)
+        return frozenset(f.metadata["leaf"] for f in fields if not f.metadata.get("in_key", True))
 
 
 KindTable = Mapping[str, StepKind]

@@ -12,6 +12,8 @@ GROUP = "llmops.steps"
 SUFFIXES = (".yaml", ".yml")  # of a KFP component file
 BUILT_IN = (
     "ingest",
+    "read_files",
+    "prepare",
     "validate",
     "transform",
     "split",

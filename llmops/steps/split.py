@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmops.data.card import CARD, card_markdown
 from llmops.data.columns import SIDES
 from llmops.data.settings import (
     NearDuplicates,
@@ -49,7 +50,8 @@ def run(work: Work[Settings]) -> Outcome:
     _check(settings, examples)
     texts = groups.index_examples(examples, settings.near_duplicates, work.scratch)
     grouped = groups.group_rows(examples, settings.split.by, texts)
-    sides = splits.assign(grouped, dataset.group_names(examples, grouped), settings.split)
+    facts = dataset.split_facts(examples, grouped, settings.split)
+    sides = splits.assign(grouped, facts, settings.split)
     leaked = leakage.measure(sides, texts, settings.near_duplicates.threshold)
     version = dataset.data_version(examples, sides, settings.version)
     plan = dataset.Plan(sides, grouped, version, settings.formats)
@@ -59,6 +61,7 @@ def run(work: Work[Settings]) -> Outcome:
     card = dataset.card(plan, settings.split, leaked, terms, dataset.prompted(examples), files)
     text = json.dumps(card, indent=2, ensure_ascii=False)
     work.outputs["card"].write_text(text + "\n", encoding="utf-8")
+    (work.outputs["files"] / CARD).write_text(card_markdown(card), encoding="utf-8")
     return Outcome(rows=card["rows"], facts=_facts(card, settings.split))
 
 
@@ -93,7 +96,7 @@ def _notes(card: Mapping[str, Any], split: SplitSettings) -> list[str]:
 
 KIND = StepKind(
     name="split",
-    revision=1,
+    revision=2,  # the card stands beside the files, in Markdown
     run=run,
     settings=Settings,
     takes=(Port("examples", "parquet"),),
@@ -111,9 +114,11 @@ KIND = StepKind(
         "llmops.data.near_duplicates",
         "llmops.data.groups",
         "llmops.data.splits",
+        "llmops.data.values",
         "llmops.data.leakage",
         "llmops.data.formats",
         "llmops.data.dataset",
+        "llmops.data.card",
     ),
     summary="divides examples into train, validation and test, and measures leakage",
 )

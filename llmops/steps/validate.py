@@ -6,9 +6,9 @@ in = good + quarantined + duplicates. Knows no warehouse and no prompt.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from llmops.data.settings import Columns, Rules
+from llmops.data.settings import Columns, Expectation, Personal, Rules, Texts, Tokens
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
 
 
@@ -18,6 +18,11 @@ class Settings:
 
     columns: Columns = leaf("dataset.columns")
     rules: Rules = leaf("dataset.rules")
+    texts: Texts = leaf("dataset.texts")
+    personal: Personal = leaf("dataset.personal")
+    tokens: Tokens = leaf("dataset.tokens")
+    expectations: tuple[Expectation, ...] = leaf("dataset.expectations")
+    memory_limit: str = leaf("dataset.memory_limit", in_key=False)
 
 
 def run(work: Work[Settings]) -> Outcome:
@@ -27,7 +32,7 @@ def run(work: Work[Settings]) -> Outcome:
         ConfigError: If the query lacks a mapped column, or one does not hold text.
         DataError: If there are no rows, too few good ones, or too large a share of bad ones.
     """
-    from llmops.data.cleaning import Places, clean
+    from llmops.data.cleaning import Asked, Places, clean
 
     places = Places(
         source=work.inputs["rows"],
@@ -35,7 +40,8 @@ def run(work: Work[Settings]) -> Outcome:
         quarantined=work.outputs["quarantined"],
         spill=work.scratch / "buckets",
     )
-    cleaned = clean(places, work.settings.columns, work.settings.rules, work.progress)
+    asked = Asked(**{f.name: getattr(work.settings, f.name) for f in fields(Settings)})
+    cleaned = clean(places, asked, work.progress)
     profile = json.dumps(cleaned.profile, indent=2, ensure_ascii=False)
     work.outputs["profile"].write_text(profile + "\n", encoding="utf-8")
     return Outcome(
@@ -43,13 +49,15 @@ def run(work: Work[Settings]) -> Outcome:
         facts={
             **cleaned.counts.to_json(),
             "rules": {rule: n for rule, n in cleaned.rules.items() if n},
+            "texts_changed": cleaned.profile["texts_changed"],
+            "personal": cleaned.profile["personal"],
         },
     )
 
 
 KIND = StepKind(
     name="validate",
-    revision=1,
+    revision=2,  # the profile tells of tokens, changed texts and personal data
     run=run,
     settings=Settings,
     takes=(Port("rows", "parquet"),),
@@ -62,6 +70,7 @@ KIND = StepKind(
         "llmops.data.buckets",
         "llmops.data.mapping",
         "llmops.data.rules",
+        "llmops.data.values",
         "llmops.data.profile",
         "llmops.data.cleaning",
     ),

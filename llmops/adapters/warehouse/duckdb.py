@@ -10,19 +10,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops.adapters.warehouse import guard, load, order, sample
+from llmops.adapters.warehouse import guard, load, order, sample, stackexchange
 from llmops.adapters.warehouse.dialect import MACROS, rewrite
 from llmops.adapters.warehouse.shelf import Shelf, StoredTable, table_name, write_atomically
 from llmops.adapters.warehouse.types import bigquery_type, duckdb_type, quoted, text_literal
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, LlmopsError, Refused
-from llmops.ports import Column, QueryCheck, QueryStatistics, Table
+from llmops.ports import Column, Progress, QueryCheck, QueryStatistics, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,6 +133,54 @@ class DuckDBWarehouse:
             finally:
                 target.unlink(missing_ok=True)
         return made.table
+
+    def load_dump(
+        self, path: Path, dataset: str | None, progress: Progress, *, replace_table: bool = False
+    ) -> Sequence[Table]:
+        """Make the two tables of posts of each Stack Exchange dump at ``path``, all or none.
+
+        Without a ``dataset`` a single dump goes under the names that Stack Overflow has in
+        BigQuery, and several go to a dataset a site: ids of two sites mean different posts.
+
+        Raises:
+            ConfigError: If there is no dump, or a table exists already.
+            DataError: If a dump is cut off or damaged.
+            BackendError: If there is no room.
+        """
+        dumps, shelf = stackexchange.dumps_of(path), self.shelf
+        if dataset and len(dumps) > 1:
+            raise ConfigError(
+                f"{path} holds {len(dumps)} dumps, which cannot share the dataset {dataset}",
+                hint="leave --dataset out: each site gets its own",
+            )
+        alone = dataset or (stackexchange.DEFAULT_DATASET if len(dumps) == 1 else None)
+        with shelf.locked(), tempfile.TemporaryDirectory(dir=shelf.temporary) as folder:
+            made: dict[Path, StoredTable] = {}
+            try:
+                for dump in dumps:
+                    where = Path(folder) / dump.dataset
+                    where.mkdir()
+                    for table, file in stackexchange.convert(dump, where, progress).items():
+                        name = table_name(f"{alone or dump.dataset}.{table}")
+                        if name in shelf.tables() and not replace_table:
+                            raise ConfigError(
+                                f"the table {name} exists", hint="give --replace to replace it"
+                            )
+                        target = shelf.data / f"making-{os.getpid()}-{len(made)}.duckdb"
+                        source = load.Source(file, "parquet", f"Stack Exchange dump of {dump.site}")
+                        made[target] = load.build(
+                            source,
+                            name,
+                            target,
+                            memory_limit=self.memory_limit,
+                            temporary=shelf.temporary,
+                        )
+                        file.unlink()
+                shelf.publish(made)
+            finally:
+                for leftover in shelf.data.glob(f"making-{os.getpid()}-*"):
+                    leftover.unlink(missing_ok=True)
+        return [held.table for held in made.values()]
 
     def connect(self, names: Iterable[str], *, one_thread: bool = False) -> DuckDBPyConnection:
         """Open a locked connection that sees the tables named and nothing else of this machine."""

@@ -1,12 +1,15 @@
 """Runs one step outside a pipeline: real settings from plain config, real files in a folder."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from llmops.plan.kinds import Adapters, Outcome, StepKind, Work
 from llmops.steps import split, transform, validate
@@ -23,6 +26,11 @@ CONFIG: Mapping[str, Any] = {
             "max_bad_fraction": 1.0,
             "min_rows": 1,
         },
+        "texts": {"html": "keep", "role_tags": "escape", "control_characters": "escape"},
+        "personal": dict.fromkeys(("email", "phone", "ip", "card", "iban", "secret"), "count"),
+        "tokens": {"tokenizer": None, "sample": 1000},
+        "expectations": [],
+        "memory_limit": "1GB",
         "near_duplicates": {"threshold": 0.85, "shingle_words": 3, "permutations": 64},
         "formats": ["text_bison", "gemini", "chat"],
         "licence": "PSF-2.0",
@@ -111,3 +119,19 @@ def prepare(rows: Path, values: Mapping[str, Any], to: Path) -> Mapping[str, Ran
     examples = run_step(transform.KIND, values, {"rows": good.outputs["rows"]}, to / "transform")
     sides = run_step(split.KIND, values, {"examples": examples.outputs["examples"]}, to / "split")
     return {"validate": good, "transform": examples, "split": sides}
+
+
+def as_rows(rows: list[dict[str, Any]]) -> pa.Table:
+    """Return rows as a query's result."""
+    return pa.Table.from_pylist(rows)
+
+
+def card_of(ran: Mapping[str, Ran]) -> dict[str, Any]:
+    """Return the dataset card that ``prepare`` left."""
+    card: dict[str, Any] = json.loads(ran["split"].outputs["card"].read_text())
+    return card
+
+
+def side_of(ran: Mapping[str, Ran], name: str) -> pa.Table:
+    """Return the rows of one side."""
+    return pq.read_table(ran["split"].outputs[name])

@@ -1,12 +1,16 @@
 """Tuners' JSONL: exact bytes, one object a line whatever the text holds."""
 
+import hashlib
 import json
 
+import numpy as np
+import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops.data.formats import LINES, JsonlWriter, encode
+from llmops.data.formats import JsonlWriter, chosen_lines, lines_of
 from llmops.data.settings import FORMATS
 
 TEXT = st.one_of(
@@ -15,17 +19,22 @@ TEXT = st.one_of(
 )
 
 
+def line(name, user, answer, system):
+    (made,) = lines_of(name, pa.array([user]), pa.array([answer]), system).to_pylist()
+    return made.encode()
+
+
 def test_text_bison_lines_are_these_bytes():
-    line = LINES["text_bison"](encode('How "so"?\n', "Like é.", None))
-    assert line == b'{"input_text":"How \\"so\\"?\\n","output_text":"Like \xc3\xa9."}\n'
+    made = line("text_bison", 'How "so"?\n', "Like é.", None)
+    assert made == b'{"input_text":"How \\"so\\"?\\n","output_text":"Like \xc3\xa9."}\n'
 
 
 def test_gemini_lines_are_these_bytes():
-    assert LINES["gemini"](encode("Q", "A", None)) == (
+    assert line("gemini", "Q", "A", None) == (
         b'{"contents":[{"role":"user","parts":[{"text":"Q"}]},'
         b'{"role":"model","parts":[{"text":"A"}]}]}\n'
     )
-    assert LINES["gemini"](encode("Q", "A", "S")) == (
+    assert line("gemini", "Q", "A", "S") == (
         b'{"systemInstruction":{"parts":[{"text":"S"}]},'
         b'"contents":[{"role":"user","parts":[{"text":"Q"}]},'
         b'{"role":"model","parts":[{"text":"A"}]}]}\n'
@@ -33,10 +42,10 @@ def test_gemini_lines_are_these_bytes():
 
 
 def test_chat_lines_are_these_bytes():
-    assert LINES["chat"](encode("Q", "A", None)) == (
+    assert line("chat", "Q", "A", None) == (
         b'{"messages":[{"role":"user","content":"Q"},{"role":"assistant","content":"A"}]}\n'
     )
-    assert LINES["chat"](encode("Q", "A", "S")) == (
+    assert line("chat", "Q", "A", "S") == (
         b'{"messages":[{"role":"system","content":"S"},'
         b'{"role":"user","content":"Q"},{"role":"assistant","content":"A"}]}\n'
     )
@@ -45,9 +54,9 @@ def test_chat_lines_are_these_bytes():
 @pytest.mark.parametrize("name", FORMATS)
 @given(user=TEXT, answer=TEXT)
 def test_a_line_reads_back_as_it_was_and_is_one_line_to_every_reader(name, user, answer):
-    line = LINES[name](encode(user, answer, None))
-    assert len(line.decode().splitlines()) == 1
-    read = json.loads(line)
+    made = line(name, user, answer, None)
+    assert len(made.decode().splitlines()) == 1
+    read = json.loads(made)
     if name == "text_bison":
         assert read == {"input_text": user, "output_text": answer}
     elif name == "chat":
@@ -56,11 +65,28 @@ def test_a_line_reads_back_as_it_was_and_is_one_line_to_every_reader(name, user,
         assert [turn["parts"][0]["text"] for turn in read["contents"]] == [user, answer]
 
 
+@given(text=TEXT)
+def test_a_text_is_encoded_as_orjson_does_it_but_for_line_ends(text):
+    known = orjson.dumps(text)
+    for mark in ("\x85", "\u2028", "\u2029"):
+        known = known.replace(mark.encode(), mark.encode("ascii", "backslashreplace"))
+    known = known.replace(b"\\x85", b"\\u0085")
+    assert line("text_bison", text, "", None) == b'{"input_text":%b,"output_text":""}\n' % known
+
+
+def test_chosen_lines_stand_one_after_the_other():
+    lines = lines_of("chat", pa.array(list("abcde")), pa.array(list("vwxyz")), None)
+    whole = lines.to_pylist()
+    for rows in ([], [0], [0, 1, 3], [2, 3, 4], [0, 1, 2, 3, 4]):
+        block = chosen_lines(lines, np.array(rows, np.int64))
+        assert block.decode() == "".join(whole[row] for row in rows)
+
+
 def test_a_file_is_its_lines_and_is_counted(tmp_path):
     with JsonlWriter(tmp_path / "x.jsonl", "chat", "train") as writer:
-        writer.write([encode("a", "b", None)])
-        writer.write([])
-        writer.write([encode("c", "d", None), encode("e", "f", None)])
+        writer.write(b"one\n", 1)
+        writer.write(b"", 0)
+        writer.write(b"two\nthree\n", 2)
     assert writer.written().rows == 3
-    lines = (tmp_path / "x.jsonl").read_bytes().splitlines()
-    assert [json.loads(line)["messages"][0]["content"] for line in lines] == ["a", "c", "e"]
+    assert (tmp_path / "x.jsonl").read_bytes() == b"one\ntwo\nthree\n"
+    assert writer.written().sha256 == hashlib.sha256(b"one\ntwo\nthree\n").hexdigest()

@@ -1,12 +1,14 @@
 """A row's identity is its normalised content."""
 
 import hashlib
+import unicodedata
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops.data.keys import content_keys, normalise
+from llmops.data.keys import NFC_MAY_CHANGE, content_keys, normalise
 
 TEXT = st.text(max_size=40)
 
@@ -47,3 +49,16 @@ def test_keys_do_not_depend_on_the_rows_beside_them():
     together = content_keys(questions, answers).to_pylist()
     assert together == [key(q, a) for q, a in zip(["é", "plain", "x\r"], "123", strict=True)]
     assert content_keys(questions[1:], answers[1:]).to_pylist() == together[1:]
+
+
+def test_no_character_that_nfc_changes_escapes_the_quick_look():
+    changed = [c for c in map(chr, range(0x110000)) if _may_change(c)]
+    seen = pc.match_substring_regex(pa.array(changed), NFC_MAY_CHANGE).to_pylist()
+    assert len(changed) > 2000
+    assert [hex(ord(c)) for c, found in zip(changed, seen, strict=True) if not found] == []
+
+
+def _may_change(character):
+    if 0xD800 <= ord(character) < 0xE000:
+        return False
+    return not unicodedata.is_normalized("NFC", character) or unicodedata.combining(character) > 0

@@ -18,7 +18,7 @@ from llmops.data import parquet
 from llmops.data.columns import SIDES
 from llmops.data.groups import Groups
 from llmops.data.settings import SplitSettings
-from llmops.data.splits import TEST, TRAIN, assign
+from llmops.data.splits import TEST, TRAIN, Facts, assign
 from llmops.errors import ConfigError, DataError
 from llmops.steps import transform
 
@@ -119,8 +119,7 @@ def test_held_out_sides_never_exceed_their_fraction(tmp_path, count, seed):
 @hypothesis_settings(deadline=None)
 def test_random_membership_is_that_of_scikit_learn(count, seed, test):
     alone = Groups(np.arange(count), ())
-    names = [str(row) for row in range(count)]
-    sides = assign(alone, names, SplitSettings("random", 1 - test, 0.0, test, seed, ()))
+    sides = assign(alone, Facts(), SplitSettings("random", 1 - test, 0.0, test, seed, ()))
     train_rows, test_rows = train_test_split(range(count), test_size=test, random_state=seed)
     assert sorted(train_rows) == [row for row in range(count) if sides[row] == TRAIN]
     assert sorted(test_rows) == [row for row in range(count) if sides[row] == TEST]
@@ -248,7 +247,7 @@ def test_one_group_of_all_rows_leaves_no_test_side(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"split__method": "time"}, "there is no method 'time'"),
+        ({"split__method": "tiem"}, "there is no method 'tiem'"),
         ({"split__by": ["questions"]}, "there is no join 'questions'"),
         ({"split__train": 0.7}, r"0.7 \+ validation 0.1 \+ test 0.1 is 0.9, not 1"),
         ({"split__train": 0.9, "split__test": 0.0}, "split.test 0.0 is not a usable fraction"),
@@ -274,7 +273,8 @@ def test_files_are_named_by_version_and_digest_and_listed_with_their_hash(tmp_pa
         f"{name}-{version}.{kind}.jsonl"
         for name in SIDES
         for kind in ("text_bison", "gemini", "chat")
-    }
+    } | {"card.md"}
+    assert files["card.md"].read_text().startswith(f"# Dataset {version}\n")
     for listed in card(ran)["files"]:
         data = files[listed["name"]].read_bytes()
         assert hashlib.sha256(data).hexdigest() == listed["sha256"]

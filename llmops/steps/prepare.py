@@ -1,0 +1,165 @@
+"""prepare: from a query to JSONL files in one pass over the rows; for splits by hash.
+
+Does what ingest, validate, transform and split do, and gives the same files. Rows are not kept as
+Parquet, so a step that reads rows (tune on this machine, predict) needs the separate steps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmops.data.card import CARD, card_markdown
+from llmops.data.settings import (
+    Columns,
+    Expectation,
+    Personal,
+    Rules,
+    SplitSettings,
+    Texts,
+    Tokens,
+    check_formats,
+    check_split,
+    check_version,
+)
+from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
+from llmops.prompts.prompt import Prompt
+from llmops.steps import ingest
+
+if TYPE_CHECKING:
+    from llmops.data.stream import Streamed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the four steps read of the config."""
+
+    query: str = leaf("dataset.query")
+    max_rows: int | None = leaf("dataset.max_rows")
+    max_bytes: int | None = leaf("dataset.max_bytes")
+    columns: Columns = leaf("dataset.columns")
+    rules: Rules = leaf("dataset.rules")
+    texts: Texts = leaf("dataset.texts")
+    personal: Personal = leaf("dataset.personal")
+    tokens: Tokens = leaf("dataset.tokens")
+    expectations: tuple[Expectation, ...] = leaf("dataset.expectations")
+    memory_limit: str = leaf("dataset.memory_limit", in_key=False)
+    prompt: Prompt = leaf("prompt")
+    split: SplitSettings = leaf("split")
+    version: str = leaf("version")
+    formats: tuple[str, ...] = leaf("dataset.formats")
+    licence: str = leaf("dataset.licence")
+    source_terms: str = leaf("dataset.source_terms")
+    acknowledged_terms: tuple[str, ...] = leaf("dataset.acknowledged_terms")
+
+
+def source(settings: Settings, adapters: Adapters) -> Source:
+    """Return the versions of the tables that the query reads, as ingest does.
+
+    Raises:
+        ConfigError: If the query is refused, or lacks a column that ``dataset.columns`` names.
+    """
+    return ingest.source(_ingested(settings), adapters)
+
+
+def run(work: Work[Settings]) -> Outcome:
+    """Write the files, the card, the profile and the quarantined rows.
+
+    Raises:
+        ConfigError: If the query is refused, or the split needs all rows at once.
+        DataError: If there are no rows, too few good ones, or a side stays empty.
+        BackendError: If the warehouse stops in mid-stream, or the disk is full.
+    """
+    from llmops.data.cleaning import Asked
+    from llmops.data.stream import Output, Wanted, stream
+
+    settings, warehouse = work.settings, work.adapters.warehouse()
+    _check(settings)
+    result = warehouse.query(
+        settings.query, max_bytes=settings.max_bytes, max_rows=settings.max_rows
+    )
+    given = ("columns", "rules", "texts", "personal", "tokens", "expectations", "memory_limit")
+    asked = Asked(**{name: getattr(settings, name) for name in given})
+    wanted = Wanted(
+        settings.prompt.render,
+        settings.prompt.system,
+        settings.split,
+        settings.formats,
+        settings.version,
+    )
+    to = Output(work.outputs["files"], work.outputs["quarantined"], work.scratch / "buckets")
+    made = stream(result.batches(), asked, wanted, to, work.progress)
+    card = _card(settings, made)
+    _write_json(work, "card", card)
+    _write_json(work, "profile", made.profile)
+    (work.outputs["files"] / CARD).write_text(card_markdown(card), encoding="utf-8")
+    return Outcome(
+        rows={**made.rows, "quarantined": made.counts.quarantined},
+        facts={
+            **made.counts.to_json(),
+            "rules": {rule: n for rule, n in made.rules.items() if n},
+            "dataset_version": made.version.name,
+            "leakage": card["leakage"],
+        },
+    )
+
+
+def _check(settings: Settings) -> None:
+    settings.prompt.check()
+    check_version(settings.version)
+    check_split(settings.split)
+    check_formats(settings.formats, has_system=settings.prompt.system is not None)
+
+
+def _ingested(settings: Settings) -> ingest.Settings:
+    columns = asdict(settings.columns)
+    return ingest.Settings(settings.query, columns, settings.max_rows, settings.max_bytes)
+
+
+def _card(settings: Settings, made: Streamed) -> dict[str, Any]:
+    test = made.rows["test"]
+    return {
+        "dataset_version": made.version.name,
+        "version": made.version.tag,
+        "digest": made.version.digest,
+        "prompt": {"name": settings.prompt.name, "sha256": settings.prompt.digest()},
+        "rows": made.rows,
+        "method": settings.split.method,
+        "seed": settings.split.seed,
+        "by": list(settings.split.by),
+        "fractions": dict(settings.split.fractions()),
+        "leakage": {
+            "exact": {"rows": made.leaked, "share": made.leaked / test if test else 0.0},
+            "near": {"rows": None, "share": None, "threshold": None},  # needs all rows at once
+        },
+        "groups": None,
+        "largest_group": None,
+        "licence": settings.licence,
+        "source_terms": settings.source_terms,
+        "acknowledged_terms": list(settings.acknowledged_terms),
+        "files": [asdict(file) for file in made.files],
+    }
+
+
+def _write_json(work: Work[Settings], name: str, value: Any) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    work.outputs[name].write_text(text + "\n", encoding="utf-8")
+
+
+KIND = StepKind(
+    name="prepare",
+    revision=1,
+    run=run,
+    settings=Settings,
+    gives=(
+        Port("files", "folder"),
+        Port("card", "json"),
+        Port("profile", "json"),
+        Port("quarantined", "parquet"),
+    ),
+    uses=("warehouse",),
+    code=("llmops.data.stream", "llmops.data.card", "llmops.prompts.prompt"),
+    summary="from a query to JSONL files in one pass",
+    source=source,
+)

@@ -1,0 +1,75 @@
+"""`llmops datasets` over real runs: versions, differences, and who holds a row."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from llmops.artifacts import reference
+
+DATA = ["run", "+experiment=so_python", "--limit", "300"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    where = tmp_path_factory.mktemp("datasets")
+    for choices in (
+        ("pipeline=dataset", "split=group"),
+        ("pipeline=dataset", "split=hash", "split.by=[]"),
+        ("pipeline=dataset_in_one_pass", "split=hash", "split.by=[]"),
+    ):
+        llmops(where, *DATA, *choices)
+    return where
+
+
+def llmops(where, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "llmops", *arguments, "--json"],
+        env={**os.environ, "LLMOPS_WORKSPACE": str(where)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def versions(workspace):
+    return {each["method"]: each for each in llmops(workspace, "datasets", "list")}
+
+
+def test_each_version_is_listed_with_the_runs_that_have_it(workspace):
+    found = versions(workspace)
+    assert len(found["group"]["runs"]) == 1
+    assert len(found["hash"]["runs"]) == 2  # one pass gives the version of the separate steps
+
+
+def test_a_difference_counts_rows_that_came_went_and_moved(workspace):
+    found = versions(workspace)
+    told = llmops(workspace, "datasets", "diff", found["group"]["name"], found["hash"]["name"])
+    assert (told["added"], told["removed"]) == (0, 0)
+    assert told["kept"] == sum(found["group"]["rows"].values())
+    assert 0 < told["moved"] < told["kept"]
+    assert sum(told["lengths"]["input_text"]["after"]) == told["kept"]
+    assert told["changed"]["method"] == ["group", "hash"]
+
+
+def test_a_card_is_shown_by_the_beginning_of_its_name(workspace):
+    name = versions(workspace)["group"]["name"]
+    assert llmops(workspace, "datasets", "show", name[:-2])["card"]["dataset_version"] == name
+
+
+def test_a_row_to_be_erased_names_every_version_that_holds_it(workspace):
+    record = llmops(workspace, "runs", "list")[-1]
+    folder = next((workspace / "runs" / "so_python").glob(f"{record['run_id']}*"))
+    steps = json.loads((folder / "run.json").read_text())["steps"]
+    (split,) = [step for step in steps if step["name"] == "split"]
+    path = workspace / reference(split["outputs"]["train"]).uri.removeprefix("file://")
+    key = pq.read_table(path, columns=["row_key"])["row_key"][0].as_py()
+    told = llmops(workspace, "datasets", "erase", key)
+    assert {each["method"] for each in told["datasets"]} == {"group", "hash"}
+    absent = llmops(workspace, "datasets", "erase", "0" * 64)
+    assert (absent["datasets"], absent["models"]) == ([], [])
