@@ -346,8 +346,11 @@ def _profile(rows: Sequence[Mapping[str, Any]], text: str) -> dict[str, Any]:
     import pyarrow as pa
 
     from llmops.data.profile import Counts, Profile
+    from llmops.data.settings import Tokens
+    from llmops.data.tokens import Counter
+    from llmops.data.treatment import Tally
 
-    profile = Profile()
+    profile = Profile(Counter(Tokens()), None, Tally())
     tagged = [{**row, "tags": f"python|re{text.split()[0] if text else ''}"} for row in rows]
     profile.add(pa.Table.from_pylist(tagged))
     counts = Counts(given=len(rows) + 9, good=len(rows), quarantined=4, duplicates=5)
