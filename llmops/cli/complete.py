@@ -23,7 +23,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "explain": ("--json",),
     "compile": ("--output",),
     "runs": ("--json",),
-    "warehouse": ("--json", "--limit", "--replace"),
+    "warehouse": ("--dataset", "--json", "--limit", "--replace"),
     "models": ("--json", "--reason", "--to", "--verify"),
     "init": ("--force", "--json"),
     "doctor": ("--json",),
