@@ -4,7 +4,8 @@
 
 Every contender is a process of its own (`data_contenders.py`) over the same rows; they run in
 turn. Memory is the process's peak. `same` runs ours 20 times with other settings each time and
-compares the digests. The rows lie in LLMOPS_BENCH_ROWS, by default /tmp. CONTENDERS=ours,notebook measures those alone.
+compares the digests. The rows lie in LLMOPS_BENCH_ROWS, by default /tmp; CONTENDERS=ours,notebook
+measures those alone.
 """
 
 from __future__ import annotations

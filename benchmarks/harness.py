@@ -94,11 +94,11 @@ def publish(name: str, figures: Mapping[str, Any], packages: Sequence[str] = ())
 
 def table(summaries: Mapping[str, Summary]) -> None:
     """Print the medians, one line a contender, with the range of the wall times."""
-    print(f"{'':36s} {'wall s':>8s} {'CPU s':>8s} {'MB':>6s}   wall s, all")
+    print(f"{'':38s} {'wall s':>8s} {'CPU s':>8s} {'MB':>6s}   wall s, all")
     for name, summary in summaries.items():
         walls = " ".join(f"{sample.wall:.2f}" for sample in summary.samples)
         print(
-            f"{name:36s} {summary.wall:8.3f} {summary.cpu:8.3f} {summary.megabytes:6.0f}   {walls}"
+            f"{name:38s} {summary.wall:8.3f} {summary.cpu:8.3f} {summary.megabytes:6.0f}   {walls}"
         )
 
 

@@ -21,36 +21,6 @@ from harness import Sample, Summary, alternate, measure, publish, table
 from workspace import Workspace
 
 STEPS, MORE_STEPS = 10, 20
-STEPS_MODULE = '''
-"""One trivial step kind: add one to a number."""
-import json
-from dataclasses import dataclass
-from pathlib import Path
-
-def add_one(source, start, target):
-    number = json.loads(source.read_text())["number"] if source else start
-    target.write_text(json.dumps({"number": number + 1}))
-'''
-KINDS_MODULE = """
-from dataclasses import dataclass
-from llmops.plan.kinds import Outcome, Port, StepKind, leaf
-from add_one import add_one
-
-@dataclass(frozen=True)
-class Settings:
-    start: int = leaf("with.start")
-
-def run(work):
-    add_one(work.inputs.get("number"), work.settings.start, work.outputs["number"])
-    return Outcome()
-
-KINDS = (
-    StepKind(
-        "add_one", 1, run, Settings,
-        takes=(Port("number", "json", optional=True),), gives=(Port("number", "json"),),
-    ),
-)
-"""
 CALLS = f"""
 import sys
 from pathlib import Path
@@ -79,43 +49,26 @@ def main() -> None:
         shutil.rmtree(folder)
     table(summaries)
     calls, ten, twenty = summaries.values()
-    figures = {
-        "per_step": {name: _over(ten, calls, STEPS, name) for name in ("wall", "cpu")},
-        "one_more_step": {
-            name: _over(twenty, ten, MORE_STEPS - STEPS, name) for name in ("wall", "cpu")
-        },
-        "results": summaries,
-    }
+    all_of_it = {name: _over(ten, calls, STEPS, name) for name in ("wall", "cpu")}
+    one_more = {name: _over(twenty, ten, MORE_STEPS - STEPS, name) for name in ("wall", "cpu")}
     print("\noverhead a step, seconds       wall    CPU")
-    for title, key in (
-        ("all of it, over ten steps", "per_step"),
-        ("one more step", "one_more_step"),
-    ):
-        print(f"  {title:26s} {figures[key]['wall']:6.3f} {figures[key]['cpu']:6.3f}")
+    print(f"  all of it, over ten steps  {all_of_it['wall']:6.3f} {all_of_it['cpu']:6.3f}")
+    print(f"  one more step              {one_more['wall']:6.3f} {one_more['cpu']:6.3f}")
+    figures = {"per_step": all_of_it, "one_more_step": one_more, "results": summaries}
     publish("overhead", figures, ("kfp",))
 
 
 def _over(more: Summary, less: Summary, steps: int, figure: str) -> float:
-    return (getattr(more, figure) - getattr(less, figure)) / steps
+    difference: float = getattr(more, figure) - getattr(less, figure)
+    return difference / steps
 
 
 def _workspace(folder: Path) -> Workspace:
     workspace = Workspace(folder)
-    workspace.module("add_one", STEPS_MODULE)
-    workspace.module("add_one_kinds", KINDS_MODULE)
-    workspace.entry_point("adding", "add_one_kinds")
+    workspace.adding("ten", STEPS)
+    workspace.adding("twenty", MORE_STEPS)
     (folder / "calls.py").write_text(CALLS)
-    workspace.experiment("ten", _chain(STEPS), steps=("adding",))
-    workspace.experiment("twenty", _chain(MORE_STEPS), steps=("adding",))
     return workspace
-
-
-def _chain(steps: int) -> str:
-    lines = []
-    for number in range(steps):
-        lines += [f"  s{number}:", "    use: add_one", "    with: {start: 0}"]
-        lines += [f"    takes: {{number: s{number - 1}.number}}"] if number else []
-    return "\n".join(lines)
 
 
 def _calls(workspace: Workspace) -> Sample:

@@ -30,28 +30,6 @@ QUIET = {
     "GIT_COMMITTER_NAME": "benchmark",
     "GIT_COMMITTER_EMAIL": "benchmark@localhost",
 }
-KINDS_MODULE = """
-import json
-from dataclasses import dataclass
-from llmops.plan.kinds import Outcome, Port, StepKind, leaf
-
-@dataclass(frozen=True)
-class Settings:
-    start: int = leaf("with.start")
-
-def run(work):
-    source = work.inputs.get("number")
-    number = json.loads(source.read_text())["number"] if source else work.settings.start
-    work.outputs["number"].write_text(json.dumps({"number": number + 1}))
-    return Outcome()
-
-KINDS = (
-    StepKind(
-        "add_one", 1, run, Settings,
-        takes=(Port("number", "json", optional=True),), gives=(Port("number", "json"),),
-    ),
-)
-"""
 STAGE_PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -81,13 +59,7 @@ def main() -> None:
 def _workspace(root: Path) -> Workspace:
     root.mkdir()
     workspace = Workspace(root)
-    workspace.module("add_one_kinds", KINDS_MODULE)
-    workspace.entry_point("adding", "add_one_kinds")
-    lines = []
-    for number in range(STAGES):
-        lines += [f"  s{number}:", "    use: add_one", "    with: {start: 0}"]
-        lines += [f"    takes: {{number: s{number - 1}.number}}"] if number else []
-    workspace.experiment("four", "\n".join(lines), steps=("adding",))
+    workspace.adding("four", STAGES)
     return workspace
 
 

@@ -7,7 +7,6 @@ with an entry point, on ``PYTHONPATH``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from harness import Sample, measure
@@ -25,6 +24,33 @@ GROUPS_UNUSED = (
     "gate",
     "deploy",
 )
+ADD_ONE = """
+import json
+
+def add_one(source, start, target):
+    number = json.loads(source.read_text())["number"] if source else start
+    target.write_text(json.dumps({"number": number + 1}))
+"""
+ADD_ONE_KINDS = """
+from dataclasses import dataclass
+from llmops.plan.kinds import Outcome, Port, StepKind, leaf
+from add_one import add_one
+
+@dataclass(frozen=True)
+class Settings:
+    start: int = leaf("with.start")
+
+def run(work):
+    add_one(work.inputs.get("number"), work.settings.start, work.outputs["number"])
+    return Outcome()
+
+KINDS = (
+    StepKind(
+        "add_one", 1, run, Settings,
+        takes=(Port("number", "json", optional=True),), gives=(Port("number", "json"),),
+    ),
+)
+"""
 
 
 class Workspace:
@@ -41,26 +67,31 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         return {"PYTHONPATH": str(self.site), "LLMOPS_WORKSPACE": str(self.root)}
 
-    def module(self, name: str, source: str) -> None:
-        """Write a module that Python can import."""
-        (self.site / f"{name}.py").write_text(source)
+    def adding(self, name: str, steps: int) -> None:
+        """Write an experiment of ``steps`` steps in a chain, each adding one to a number."""
+        (self.site / "add_one.py").write_text(ADD_ONE)
+        (self.site / "add_one_kinds.py").write_text(ADD_ONE_KINDS)
+        self._entry_point("adding", "add_one_kinds")
+        lines = []
+        for number in range(steps):
+            lines += [f"  s{number}:", "    use: add_one", "    with: {start: 0}"]
+            lines += [f"    takes: {{number: s{number - 1}.number}}"] if number else []
+        self._experiment(name, "\n".join(lines), "adding")
 
-    def entry_point(self, name: str, module: str) -> None:
-        """Offer a module's step kinds under ``name``."""
+    def _entry_point(self, name: str, module: str) -> None:
         info = self.site / f"{name}-1.0.dist-info"
-        info.mkdir()
+        info.mkdir(exist_ok=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[llmops.steps]\n{name} = {module}\n")
 
-    def experiment(self, name: str, pipeline: str, steps: Sequence[str] = ()) -> None:
-        """Write an experiment with a pipeline of its own; ``steps`` are entry points."""
+    def _experiment(self, name: str, pipeline: str, entry_point: str) -> None:
         header = f"# A pipeline for a benchmark.\n#   python -m llmops run +experiment={name}\n"
         (self.root / "conf" / "pipeline" / f"{name}.yaml").write_text(
             f"{header}name: {name}\nsteps:\n{pipeline}\n"
         )
         lines = ["# @package _global_", header, "defaults:", f"  - override /pipeline: {name}"]
         lines += [f"  - override /{group}: null" for group in GROUPS_UNUSED]
-        lines += [f"name: {name}", "version: v1", "project:", f"  steps: [{', '.join(steps)}]"]
+        lines += [f"name: {name}", "version: v1", "project:", f"  steps: [{entry_point}]"]
         (self.root / "conf" / "experiment" / f"{name}.yaml").write_text("\n".join(lines) + "\n")
 
     def llmops(self, *arguments: str) -> Sample:

@@ -8,34 +8,45 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops.adapters.catalog import open_adapters, open_store
 from llmops.artifacts import canonical_json
-from llmops.config.compose import Composed
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
-from llmops.errors import ConfigError, Interrupted, LlmopsError, StepFailed, unknown_name
+from llmops.config.reference_tables import read_tables
+from llmops.config.remembered import Checked, checked
+from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFailed, unknown_name
 from llmops.execute import ask_source
 from llmops.lineage import lock, machine, record
 from llmops.lineage.datasets import Dataset
 from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
 from llmops.plan import build as planning
+from llmops.plan import cost
 from llmops.plan.build import Facts, Plan, Selection
+from llmops.plan.cost import Knowledge
 from llmops.plan.graph import Graph, build_graph
 from llmops.plan.keys import read_settings
 from llmops.plan.kinds import Adapters, KindTable, Source
+from llmops.plan.reference import Reference, of_lock, of_record
 from llmops.ports import Store
 from llmops.steps import step_kinds
 from llmops.worker import REQUEST
 
+if TYPE_CHECKING:
+    from llmops.config.compose import Composed
+    from llmops.plan.diff import Diff
+    from llmops.review.reproduction import Reproduction
+
 ENGINES: Mapping[str, str] = {"local": "llmops.engines.local"}
 EVERYTHING = Selection()
+PAID = {"tuner", "generator", "registry"}  # what a reproduction takes from the store if it can
 Event = Mapping[str, Any]
 
 
@@ -59,8 +70,9 @@ class Run:
 class _Opened:
     """An experiment with everything open that planning and running need."""
 
-    composed: Composed
     config: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    origins: Callable[[], Mapping[str, Any]]  # who set each leaf, for provenance.json
     digest: str
     workspace: Path
     kinds: KindTable
@@ -85,26 +97,76 @@ def validate_members(overrides: Sequence[str], *, sweep: bool) -> list[Composed]
     """
     from llmops.config.validate import validate_members as validate_configs
 
-    members = validate_configs(overrides, sweep=sweep)
-    for composed in members:
-        build_graph(composed.config["pipeline"], step_kinds(composed.config["project"]["steps"]))
-    return members
+    return validate_configs(overrides, sweep=sweep, wiring=_graph)
 
 
 def plan(
-    overrides: Sequence[str], *, limit: int | None = None, selection: Selection = EVERYTHING
+    overrides: Sequence[str],
+    *,
+    limit: int | None = None,
+    selection: Selection = EVERYTHING,
+    against: str | None = None,
 ) -> Plan:
-    """Say which steps of an experiment would run, and why; start nothing.
+    """Say which steps of an experiment would run, why, and what they use; write nothing.
 
     Args:
         overrides: As on the command line, e.g. ``["+experiment=so_python"]``.
         limit: Rows of the query's result to use; all if None.
         selection: Steps to run again or alone.
+        against: What counts as done: ``store``, ``lock``, or a run's id. None: the store, or the
+            lock where the store has nothing of this experiment.
 
     Raises:
         ConfigError: If the config, its query or the selection is wrong.
     """
-    return _plan(_open(overrides, limit), selection)
+    return _planned(_open_to_read(validate(overrides), limit), selection, against)
+
+
+def plan_members(
+    overrides: Sequence[str],
+    *,
+    limit: int | None = None,
+    selection: Selection = EVERYTHING,
+    against: str | None = None,
+) -> list[Plan]:
+    """Plan every member of a sweep; see ``plan``."""
+    return [
+        _planned(_open_to_read(composed, limit), selection, against)
+        for composed in validate_members(overrides, sweep=True)
+    ]
+
+
+def diff(base: str, head: str | None = None) -> Diff:
+    """Say what a change of the config means, experiment by experiment.
+
+    Args:
+        base: A git ref, folder, experiment file, lock file or run's id: what was.
+        head: The same: what is; None for the config as it lies here.
+
+    Raises:
+        ConfigError: If one of them names nothing.
+    """
+    from llmops.review.differences import differences
+
+    return differences(base, head, workspace(), _knowledge())
+
+
+def check_budget(plans: Sequence[Plan], budget: float | None) -> None:
+    """Refuse plans that together may cost more than ``budget``, or one more than its env.budget.
+
+    Raises:
+        Refused: If a budget is exceeded, or a price or quantity is unknown.
+    """
+    estimates = [plan.estimate for plan in plans if plan.estimate is not None]
+    checks = [(one.total.money, one.budget, "env.budget") for one in estimates]
+    checks.append((cost.of_sweep(estimates).total.money, budget, "--budget"))
+    for money, allowed, setting in checks:
+        if allowed is not None and (why := cost.over_budget(money, allowed, estimates[0].currency)):
+            raise Refused(
+                f"{why}; nothing was run",
+                hint=f"raise or drop {setting}; prices stand in conf/knowledge/prices.yaml, "
+                "which a project's own file replaces",
+            )
 
 
 def run(
@@ -112,6 +174,7 @@ def run(
     *,
     limit: int | None = None,
     selection: Selection = EVERYTHING,
+    budget: float | None = None,
     on_plan: Callable[[Plan], None] = lambda plan: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Run:
@@ -121,6 +184,7 @@ def run(
         overrides: As on the command line.
         limit: Rows of the query's result to use; all if None.
         selection: Steps to run again or alone.
+        budget: Money that the run may cost; None for no other bound than ``env.budget``.
         on_plan: Called with the plan before anything starts.
         on_event: Called with each progress event of a step: ``step``, ``event`` (``start``,
             ``progress``, ``end``), ``done``, ``total``, ``note``, ``status``, ``seconds``.
@@ -130,13 +194,84 @@ def run(
 
     Raises:
         ConfigError: If the config is wrong; no run folder is made then.
+        Refused: If the estimate is not certainly within the budget; nothing has run then.
         BackendError: If the run folder or the store cannot be written.
         Interrupted: On Ctrl-C or SIGTERM; the record says so.
     """
-    opened = _open(overrides, limit)
-    planned = _plan(opened, selection)
+    known = checked(overrides)
+    opened = _open_config(
+        _limited(known.config, limit),
+        known.overrides,
+        functools.partial(_origins, known, limit),
+    )
+    planned = _planned(opened, selection, "store")
     on_plan(planned)
+    check_budget([planned], budget)
     return _Runner(opened, selection).run(planned, on_event)
+
+
+def reproduce(
+    name: str,
+    *,
+    everything: bool = False,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Reproduction:
+    """Run a run again from its folder alone, and compare config, pipeline, data and the rest.
+
+    Args:
+        name: The run's id, the beginning of it, or a path to its folder.
+        everything: Tune and answer again as well; else they come from the store if it has them.
+        on_plan: As of ``run``.
+        on_event: As of ``run``.
+
+    Raises:
+        ConfigError: If there is no such run, or its config is none that this version accepts.
+        Refused: If ``config.yaml`` is not the config that the run recorded, or over budget.
+        StepFailed: If a step fails this time.
+    """
+    from llmops.review import reproduction
+
+    folder = find_run(workspace(), name)
+    before, config = folder.record(), folder.config()
+    kept = reproduction.config_check(before["config_digest"], config_digest(config))
+    if not kept.same:
+        raise Refused(
+            f"{folder.path / 'config.yaml'} is not the config that ran: its digest is "
+            f"{kept.after[:12]}, the record says {kept.before[:12]}",
+            hint="somebody changed the file; nothing was run",
+        )
+    _check_resolved(config, folder.path / "config.yaml")
+    opened = _open_config(config, tuple(before["overrides"]), folder.origins)
+    graph = build_graph(config["pipeline"], opened.kinds)
+    again = (node.name for node in graph.nodes if everything or not PAID & set(node.kind.uses))
+    selection = Selection(force=tuple(again))
+    planned = _planned(opened, selection, "store")
+    on_plan(planned)
+    check_budget([planned], None)
+    made = _Runner(opened, selection, reproduces=before["run_id"]).run(planned, on_event)
+    if made.record["status"] == "failed":
+        error = made.record["error"]
+        raise StepFailed(
+            f"run {made.record['run_id']}: {error['problem']}",
+            step=error["step"] or "",
+            hint=error["hint"],
+            exit_code=error["exit_code"],
+        )
+    return reproduction.compare(before, made.record)
+
+
+def _check_resolved(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse a resolved config that this version of llmops does not accept.
+
+    Raises:
+        ConfigProblems: With every mistake.
+    """
+    from llmops.config import rules, schemas
+    from llmops.config.problems import Problem, dotted, raise_all
+
+    found = schemas.mistakes(config) or rules.mistakes(config)
+    raise_all(Problem(str(path), dotted(m.path), m.expected, m.got, m.hint) for m in found)
 
 
 def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
@@ -148,8 +283,7 @@ def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
     from llmops.engines.pipeline import compile_pipeline as compile_graph
 
     composed = validate(overrides)
-    kinds = step_kinds(composed.config["project"]["steps"])
-    graph = build_graph(composed.config["pipeline"], kinds)
+    graph = _graph(composed)
     compile_graph(graph, composed.config["engine"]["image"], target)
 
 
@@ -213,19 +347,38 @@ def accept(name: str) -> Path:
 # ------------------------------------------------------------------ planning
 
 
-def _open(overrides: Sequence[str], limit: int | None) -> _Opened:
-    composed = validate(overrides)
-    config = _limited(composed.config, limit)
+def _graph(composed: Composed) -> Graph:
+    kinds = step_kinds(composed.config["project"]["steps"])
+    return build_graph(composed.config["pipeline"], kinds)
+
+
+def _open_to_read(composed: Composed, limit: int | None) -> _Opened:
+    return _open_config(
+        _limited(composed.config, limit),
+        composed.overrides,
+        dict,  # a plan tells of no origins
+        read_only=True,
+    )
+
+
+def _open_config(
+    config: Mapping[str, Any],
+    overrides: tuple[str, ...],
+    origins: Callable[[], Mapping[str, Any]],
+    *,
+    read_only: bool = False,
+) -> _Opened:
     where = workspace()
     store = open_store(config, where)
     return _Opened(
-        composed=composed,
         config=config,
+        overrides=overrides,
+        origins=origins,
         digest=config_digest(config),
         workspace=where,
         kinds=step_kinds(config["project"]["steps"]),
         store=store,
-        adapters=open_adapters(config, store, where),
+        adapters=open_adapters(config, store, where, read_only=read_only),
     )
 
 
@@ -237,22 +390,70 @@ def _limited(config: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
     return {**config, "dataset": {**config["dataset"], "max_rows": limit}}
 
 
-def _plan(opened: _Opened, selection: Selection) -> Plan:
+def _planned(opened: _Opened, selection: Selection, against: str | None) -> Plan:
+    """Plan against what was asked for; by default the store, or the lock if that knows more."""
     graph = build_graph(opened.config["pipeline"], opened.kinds)
     sources = _sources(graph, opened)
+    if against not in (None, "store"):
+        return _build(opened, selection, sources, _reference(opened, str(against)))
+    plan = _build(opened, selection, sources, None)
+    known = _before(opened) or any(step.status in planning.DONE for step in plan.steps)
+    if against is None and not known and lock.lock_path(opened.workspace, plan.experiment).exists():
+        return _build(opened, selection, sources, _reference(opened, "lock"))
+    return plan
+
+
+def _build(
+    opened: _Opened,
+    selection: Selection,
+    sources: Mapping[str, Source],
+    compared: Reference | None,
+) -> Plan:
+    before = compared.before if compared else _before(opened)
+    assumed = compared.sources if compared else {}
+    unknown = frozenset(step for step, source in sources.items() if not source.known)
     facts = Facts(
-        entry=opened.store.entry,
-        sources={step: source.facts for step, source in sources.items()},
-        before=_before(opened),
+        entry=compared.entries.get if compared else opened.store.entry,
+        sources={
+            step: assumed[step] if step in unknown & assumed.keys() else source.facts
+            for step, source in sources.items()
+        },
+        before=before,
+        unknown=unknown - assumed.keys(),
+        hit="unchanged" if compared else "cached",
     )
-    return planning.build(
+    plan = planning.build(
         opened.config,
         opened.kinds,
         facts,
         config_digest=opened.digest,
         selection=selection,
-        notes=tuple(note for source in sources.values() for note in source.notes),
+        notes=_notes(sources, unknown & assumed.keys()),
+        against=compared.label if compared else "store",
     )
+    known = _knowledge()
+    outside = cost.Outside({step: source.bytes for step, source in sources.items()}, before)
+    return replace(plan, estimate=cost.estimate(plan, opened.config, opened.kinds, known, outside))
+
+
+def _knowledge() -> Knowledge:
+    tables = read_tables()
+    return Knowledge(tables.prices, tables.limits, tables.models, datetime.now(UTC).date())
+
+
+def _notes(sources: Mapping[str, Source], assumed: Iterable[str]) -> tuple[str, ...]:
+    notes = [note for source in sources.values() for note in source.notes]
+    notes += [f"{step}: taken to read the same tables as then" for step in sorted(assumed)]
+    return tuple(notes)
+
+
+def _reference(opened: _Opened, against: str) -> Reference:
+    if against != "lock":
+        run = show(against)
+        return of_record(run.record, f"run {run.record['run_id']}")
+    path = lock.lock_path(opened.workspace, opened.config["name"])
+    held = lock.read_lock(path)
+    return of_lock(held, f"{path.relative_to(opened.workspace)} (run {held['run_id']})")
 
 
 def _sources(graph: Graph, opened: _Opened) -> dict[str, Source]:
@@ -278,12 +479,16 @@ def _before(opened: _Opened) -> dict[str, planning.Before]:
 class _Runner:
     """Carries out one plan and writes its run folder."""
 
-    def __init__(self, opened: _Opened, selection: Selection) -> None:
+    def __init__(
+        self, opened: _Opened, selection: Selection, reproduces: str | None = None
+    ) -> None:
         self.opened = opened
+        self.reproduces = reproduces  # such a run moves no alias
         self.selection = selection
         self.started = datetime.now(UTC)
         self.run_id = new_run_id(self.started)
         self.folder = RunFolder.create(opened.workspace, opened.config["name"], self.run_id)
+        self.surroundings = machine.surroundings(opened.workspace)  # as they were at the start
         self.engine_started = False
         self.error: dict[str, Any] | None = None
 
@@ -301,7 +506,7 @@ class _Runner:
 
     def _write_inputs(self, plan: Plan) -> None:
         self.folder.write_yaml("config.yaml", self.opened.config)
-        self.folder.write_json("provenance.json", _origins(self.opened))
+        self.folder.write_json("provenance.json", self.opened.origins())
         self.folder.write_json("plan.json", plan.as_json())
         self.folder.write_json("run.json", self._record(plan, "running", None))
 
@@ -313,7 +518,7 @@ class _Runner:
             failed = self._failed_step(plan)
             if failed is None or failed.error["class"] != "DamagedObject" or attempt == 2:
                 break
-            plan = _plan(self.opened, self.selection)
+            plan = _planned(self.opened, self.selection, "store")
             self.folder.write_json("plan.json", plan.as_json())
         if failed is not None:
             raise failed.as_error(self.folder.path)
@@ -354,7 +559,8 @@ class _Runner:
         made = self._record(plan, status, error)
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
-            made["champion"] = _promote(self.opened, made, decision)
+            if self.reproduces is None:
+                made["champion"] = _promote(self.opened, made, decision)
             made["status"] = "succeeded" if decision["passed"] else "refused"
         if made["metrics"]:
             self.folder.write_json("metrics.json", made["metrics"])
@@ -378,8 +584,10 @@ class _Runner:
             "finished": now.isoformat(timespec="seconds") if ended else None,
             "seconds": round((now - self.started).total_seconds(), 3) if ended else None,
             "config_digest": self.opened.digest,
-            "overrides": list(self.opened.composed.overrides),
-            **machine.surroundings(self.opened.workspace),
+            "pipeline_digest": self._pipeline_digest(),
+            "reproduces": self.reproduces,
+            "overrides": list(self.opened.overrides),
+            **self.surroundings,
             "source": _source(config, results["statistics"]),
             "dataset_version": results["card"] and results["card"]["dataset_version"],
             "prompt": results["card"] and results["card"]["prompt"],
@@ -387,20 +595,47 @@ class _Runner:
             "error": error,
             "steps": steps,
             "counts": _counts(steps),
+            "estimates": self._estimates(plan, steps) if ended else None,
             "champion": None,
             **{name: results[name] for name in ("model", "metrics", "safety", "gate")},
         }
 
+    def _pipeline_digest(self) -> str:
+        from llmops.engines.pipeline import pipeline_digest
 
-def _origins(opened: _Opened) -> dict[str, Any]:
+        graph = build_graph(self.opened.config["pipeline"], self.opened.kinds)
+        return pipeline_digest(graph, self.opened.config["engine"]["image"])
+
+    def _estimates(self, plan: Plan, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what the steps of this run were estimated to use, and what they used."""
+        assert plan.estimate is not None
+        used = cost.actual(steps, self.opened.config, self.opened.kinds, read_tables().prices)
+        return {
+            "currency": plan.estimate.currency,
+            "total": {
+                "estimated": cost.use_json(plan.estimate.total),
+                "actual": cost.use_json(cost.total(used.values())),
+            },
+            "steps": {
+                name: {"estimated": cost.use_json(use), "actual": cost.use_json(used[name])}
+                for name, use in plan.estimate.steps.items()
+                if name in used
+            },
+        }
+
+
+def _origins(known: Checked, limit: int | None) -> dict[str, Any]:
     """Return each leaf's value, who set it and what that shadowed."""
-    from llmops.config.provenance import provenance, to_json
-
-    origins = to_json(provenance(opened.composed))
-    if opened.config is not opened.composed.config:
-        origins["dataset.max_rows"] = {"set_by": "command line: --limit"}
+    origins = dict(known.origins)
+    config = _limited(known.config, limit)
+    if config is not known.config:
+        hidden = origins["dataset.max_rows"]
+        origins["dataset.max_rows"] = {
+            "set_by": f"command line: --limit {limit}",
+            "shadowed": [hidden["set_by"], *hidden.get("shadowed", ())],
+        }
     return {
-        path: {"value": _at(opened.config, path), "shadowed": [], **origin}
+        path: {"value": _at(config, path), "shadowed": [], **origin}
         for path, origin in origins.items()
     }
 

@@ -71,7 +71,7 @@ def canonical_json(value: object) -> str:
     A float with an integer value is written as that integer, so that ``1`` and ``1.0`` are one.
     """
     return json.dumps(
-        _integral(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        integral(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
@@ -80,11 +80,12 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _integral(value: object) -> object:
+def integral(value: Any) -> Any:
+    """Return ``value`` with every float of an integer value as that integer."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, Mapping):
-        return {str(key): _integral(item) for key, item in value.items()}
+        return {str(key): integral(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_integral(item) for item in value]
+        return [integral(item) for item in value]
     return value

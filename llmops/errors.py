@@ -11,13 +11,16 @@
   x StepFailed      the exit code of the step that failed
   x Interrupted     130 or 143: the user or the system asked to stop
 
-Anything else that escapes is a bug in llmops: it keeps its traceback and ends with exit code 1.
+What a message quotes is masked if it is a secret. Anything else that escapes is a bug in llmops:
+it keeps its traceback and ends with exit code 1.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+
+from llmops.secrecy import masked
 
 
 class LlmopsError(Exception):
@@ -26,11 +29,11 @@ class LlmopsError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.hint = hint
+        super().__init__(masked(problem))
+        self.problem = masked(problem)
+        self.hint = masked(hint)
         if hint:
-            self.add_note(f"hint: {hint}")
+            self.add_note(f"hint: {self.hint}")
 
 
 class ConfigError(LlmopsError):
@@ -45,7 +48,7 @@ class ConfigProblems(ConfigError):
     def __init__(self, problems: Sequence[str], *, hint: str = "") -> None:
         many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n".join([*problems, f"{many}; nothing was run"]), hint=hint)
-        self.problems = tuple(problems)
+        self.problems = tuple(map(masked, problems))
 
 
 class MissingExtra(ConfigError):

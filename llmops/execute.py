@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmops.artifacts import Artifact
+from llmops.artifacts import Artifact, integral
 from llmops.errors import ConfigError
 from llmops.plan.graph import Node
 from llmops.plan.keys import read_settings, step_key
@@ -87,15 +87,14 @@ def structure(kind: StepKind, settings: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: If a value does not fit its field.
     """
-    import cattrs
+    import msgspec
 
     leaves = {f.name: settings[f.metadata["leaf"]] for f in dataclasses.fields(kind.settings)}
     try:
-        return cattrs.Converter().structure(leaves, kind.settings)
-    except Exception as exc:  # cattrs raises groups and whatever a constructor raises
-        reasons = "; ".join(cattrs.transform_error(exc))
+        return msgspec.convert(integral(leaves), kind.settings)
+    except msgspec.ValidationError as exc:
         raise ConfigError(
-            f"the settings of {kind.name} do not fit: {reasons}",
+            f"the settings of {kind.name} do not fit: {exc}",
             hint=f"it reads {', '.join(kind.reads)}",
         ) from exc
 

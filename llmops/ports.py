@@ -56,6 +56,7 @@ class QueryCheck:
     tables: Mapping[str, str]  # table name -> version; part of the ingest step's key
     bytes: int | None  # estimate of the bytes scanned
     notes: tuple[str, ...] = ()  # what the user should know, e.g. how a bare LIMIT is ordered
+    unknown: str = ""  # why nothing else of this is known, e.g. that the sample is not filled yet
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from llmops.errors import BackendError, LlmopsError
 from llmops.execute import Result, Task, execute
 from llmops.plan.graph import build_graph
 from llmops.ports import Store
+from llmops.secrecy import copy_masked, masked
 from llmops.steps import step_kinds
 
 REQUEST = "_request"  # the report in which the parent says which steps are to run again
@@ -52,8 +53,8 @@ def work(
     Raises:
         SystemExit: If the step fails; its report says why.
     """
-    leave_with_the_run()
     _send_output_to_log(step)
+    leave_with_the_run()
     config = read_config(config_uri)
     store = open_store(config, Path.cwd())
     events = Events(step)
@@ -80,16 +81,23 @@ def read_config(uri: str) -> dict[str, Any]:
     Raises:
         BackendError: If it is missing or is not what its address says.
     """
-    import fsspec
-
     try:
-        with fsspec.open(uri, "r", encoding="utf-8") as file:
-            config: dict[str, Any] = json.load(file)
+        config: dict[str, Any] = json.loads(_read_text(uri))
     except (OSError, ValueError) as exc:
         raise BackendError(f"the resolved config cannot be read: {uri}: {exc}") from exc
     if digest(config) != uri.rpartition("/")[2]:
         raise BackendError(f"{uri} is not the config that its name says")
     return config
+
+
+def _read_text(uri: str) -> str:
+    if "://" not in uri:
+        return Path(uri).read_text("utf-8")
+    import fsspec
+
+    with fsspec.open(uri, "r", encoding="utf-8") as file:
+        text: str = file.read()
+    return text
 
 
 def _execute(
@@ -127,7 +135,8 @@ def _success(result: Result, status: str) -> dict[str, Any]:
 
 def _failure(exc: BaseException) -> dict[str, Any]:
     expected = isinstance(exc, LlmopsError)
-    problem = exc.problem if isinstance(exc, LlmopsError) else f"{type(exc).__name__}: {exc}"
+    text = exc.problem if isinstance(exc, LlmopsError) else f"{type(exc).__name__}: {exc}"
+    problem = masked(text)
     return {
         "status": "failed",
         "error": {
@@ -162,7 +171,7 @@ class Events:
     def send(self, **event: Any) -> None:
         """Append one line; lines are short enough to be written whole."""
         if self.path:
-            line = canonical_json({"step": self.step, **event}) + "\n"
+            line = masked(canonical_json({"step": self.step, **event})) + "\n"
             with self.path.open("ab") as file:
                 file.write(line.encode("utf-8", "replace"))
 
@@ -175,6 +184,7 @@ def leave_with_the_run() -> None:
 
 
 def _watch(pid: int) -> None:
+    time.sleep(POLL_SECONDS)  # most steps are over by now, and need no psutil
     import psutil
 
     try:
@@ -188,6 +198,11 @@ def _watch(pid: int) -> None:
 
 
 def _send_output_to_log(step: str) -> None:
+    """Send what this process and its children print to the step's log, without secrets.
+
+    A process of its own copies it, so that the last words of a worker that is killed are not lost.
+    It keeps the output that it was born with, and so whoever reads that waits for the log.
+    """
     folder = os.environ.get("LLMOPS_RUN_FOLDER")
     if not folder:
         return
@@ -196,5 +211,16 @@ def _send_output_to_log(step: str) -> None:
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    source, sink = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(sink)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends when the worker has
+            copy_masked(source, log)
+        finally:
+            os._exit(0)
+    os.close(source)
+    os.close(log)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    os.close(sink)

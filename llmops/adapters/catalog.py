@@ -38,7 +38,7 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
 }
 
 
-def adapter(port: str, config: Mapping[str, Any], *arguments: Any) -> Any:
+def adapter(port: str, config: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
     """Open the adapter of ``port`` that ``config['kind']`` names.
 
     Raises:
@@ -60,7 +60,7 @@ def adapter(port: str, config: Mapping[str, Any], *arguments: Any) -> Any:
             if entry.extra
             else f"pip install {exc.name}",
         ) from exc
-    return getattr(module, entry.function)(config, *arguments)
+    return getattr(module, entry.function)(config, *arguments, **options)
 
 
 def model_cache() -> Path:
@@ -74,8 +74,13 @@ def open_store(config: Mapping[str, Any], workspace: Path) -> Store:
     return store
 
 
-def open_adapters(config: Mapping[str, Any], store: Store, workspace: Path) -> Adapters:
-    """Return the seams that steps may use, each opened at its first use and then kept."""
+def open_adapters(
+    config: Mapping[str, Any], store: Store, workspace: Path, *, read_only: bool = False
+) -> Adapters:
+    """Return the seams that steps may use, each opened at its first use and then kept.
+
+    With ``read_only`` the warehouse writes nothing into the workspace, as planning wants it.
+    """
     cache = model_cache()
 
     def generator(reference: ModelReference) -> Any:
@@ -83,7 +88,9 @@ def open_adapters(config: Mapping[str, Any], store: Store, workspace: Path) -> A
         return adapter("generator", config["model"], reference, weights, cache)
 
     return Adapters(
-        warehouse=functools.cache(lambda: adapter("warehouse", config["warehouse"], workspace)),
+        warehouse=functools.cache(
+            lambda: adapter("warehouse", config["warehouse"], workspace, read_only=read_only)
+        ),
         tuner=functools.cache(lambda: adapter("tuner", config["model"], cache)),
         generator=generator,
         scorer=functools.cache(lambda: adapter("scorer", config["safety"]["scorer"])),

@@ -15,7 +15,9 @@ from importlib import import_module
 
 from llmops import __version__
 from llmops.errors import ConfigProblems, LlmopsError, unknown_name
+from llmops.secrecy import masked
 
+COMPLETE = "_complete"  # asked by shells, not by people
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell gives a program that a closed pipe ended
 BUG = 1
@@ -34,17 +36,26 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "run": Verb("llmops.cli.run", "run an experiment, or a sweep with -m"),
         "plan": Verb("llmops.cli.plan", "show what a run would do, and why"),
         "validate": Verb("llmops.cli.validate", "check a config: every mistake at once"),
+        "diff": Verb("llmops.cli.diff", "say what a change of the config means"),
         "explain": Verb("llmops.cli.explain", "say who set a key, and what it hides"),
         "compile": Verb("llmops.cli.compile", "write the Kubeflow pipeline"),
     },
     "What has run": {
         "runs": Verb("llmops.cli.runs", "list, show and compare runs"),
+        "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
     },
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
+    },
+    "A project": {
+        "init": Verb("llmops.cli.init", "start a project: config, own step, workflow"),
+        "doctor": Verb("llmops.cli.doctor", "say what works on this machine, and what to do"),
+        "review": Verb("llmops.cli.review", "comment a pull request that changes conf/"),
+        "schema": Verb("llmops.cli.schema", "write the JSON Schemas for editors"),
+        "completion": Verb("llmops.cli.completion", "print the completion script of a shell"),
     },
 }
 VERBS: dict[str, Verb] = {name: verb for group in GROUPS.values() for name, verb in group.items()}
@@ -94,6 +105,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"llmops {__version__}")
         return 0
     name, *rest = arguments
+    if name == COMPLETE:
+        return int(import_module("llmops.cli.complete").main(rest))
     if name not in VERBS:
         raise unknown_name("verb", name, VERBS, where="llmops")
     return int(import_module(VERBS[name].module).main(rest))
@@ -115,7 +128,7 @@ def _tell(exc: LlmopsError) -> None:
 def _tell_of_bug() -> None:
     import traceback
 
-    traceback.print_exc()
+    print(masked(traceback.format_exc()), end="", file=sys.stderr)
     print(
         f"error: this is a bug in llmops {__version__}; please report the lines above",
         file=sys.stderr,

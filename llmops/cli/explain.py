@@ -7,7 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmops.errors import unknown_name
+from llmops.errors import ConfigError, nearest
+from llmops.secrecy import masked, masked_value
 
 if TYPE_CHECKING:
     from llmops.config.provenance import Origin
@@ -36,9 +37,21 @@ def _explained(key: str, overrides: list[str]) -> list[dict[str, Any]]:
     origins = provenance(composed)
     chosen = [name for name in origins if name == key or name.startswith(f"{key}.")]
     if not chosen:
-        above = {name.rsplit(".", depth)[0] for name in origins for depth in range(4)}
-        raise unknown_name("key", key, {*origins, *above}, where="explain")
+        raise _unknown(key, list(origins))
     return [_entry(name, composed.config, origins[name]) for name in chosen]
+
+
+def _unknown(key: str, leaves: list[str]) -> ConfigError:
+    """Name the nearest key, and those beside it: a config has too many to list them all."""
+    parts = [leaf.split(".") for leaf in leaves]
+    known = {".".join(p[:depth]) for p in parts for depth in range(1, len(p) + 1)}
+    above = key.split(".")[:-1]
+    while above and ".".join(above) not in known:
+        above.pop()
+    beside = {p[len(above)] for p in parts if p[: len(above)] == above and len(p) > len(above)}
+    where = f"below {'.'.join(above)}" if above else "at the top"
+    hint = f"{nearest(key, known)} keys {where}: {', '.join(sorted(beside))}".strip()
+    return ConfigError(f"explain: there is no key '{key}'", hint=hint)
 
 
 def _entry(key: str, config: dict[str, Any], origin: Origin) -> dict[str, Any]:
@@ -50,10 +63,10 @@ def _entry(key: str, config: dict[str, Any], origin: Origin) -> dict[str, Any]:
         value = value[part]
     return {
         "key": key,
-        "value": value,
-        "set_by": origin.set_by,
+        "value": masked_value(key, value),
+        "set_by": masked(origin.set_by),
         "written": origin.written,
-        "shadowed": list(origin.shadowed),
+        "shadowed": [masked(place) for place in origin.shadowed],
         "about": described(path, config),
     }
 

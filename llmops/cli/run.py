@@ -7,12 +7,16 @@ sweeper and launcher run them, one after the other unless another launcher is ch
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from llmops.errors import Refused
 
 if TYPE_CHECKING:
     from llmops.api import Run
@@ -25,19 +29,34 @@ GRAVITY = (5, 4, 1, 2, 3)  # a sweep ends with the gravest exit code of its memb
 def main(argv: Sequence[str]) -> int:
     """Run what the command line names."""
     arguments, rest = _parser().parse_known_args(argv)
+    if not any(text.startswith("-") for text in rest):
+        return _single(rest, arguments)
     from llmops.config import sweep
 
     hydra = sweep.normalise(rest)
     if hydra.informs:
-        sweep.launch(rest, functools.partial(_run_member, Path(), vars(arguments)))
+        _inform(rest, functools.partial(_run_member, Path(), vars(arguments)))
         return 0
     if hydra.multirun:
         return _sweep(rest, hydra, arguments)
     return _single(list(hydra.overrides), arguments)
 
 
+def _inform(argv: list[str], job: Callable[[list[str]], None]) -> None:
+    """Let Hydra print what it was asked for, without the secrets of a config not yet checked."""
+    from llmops.config import sweep
+    from llmops.secrecy import masked
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            sweep.launch(argv, job)
+    finally:
+        print(masked(said.getvalue()), end="")
+
+
 def _parser() -> argparse.ArgumentParser:
-    from llmops.cli.selection import add_selection
+    from llmops.cli.selection import add_budget, add_selection
 
     parser = argparse.ArgumentParser(
         prog="llmops run",
@@ -53,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     add_selection(parser)
+    add_budget(parser)
     parser.add_argument("--json", action="store_true", help="print the run record as JSON")
     return parser
 
@@ -80,6 +100,7 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
             overrides,
             limit=arguments.limit,
             selection=selection_of(arguments),
+            budget=arguments.budget,
             on_plan=lambda plan: show_plan(plan, console),
             on_event=screen.event,
         )
@@ -91,13 +112,18 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
 
 
 def _sweep(argv: list[str], hydra: HydraArguments, arguments: argparse.Namespace) -> int:
-    from llmops import api
     from llmops.config import sweep
     from llmops.config.project import workspace
     from llmops.lineage.sweep import create_sweep, read_members
 
     if not hydra.own_sweeper:  # another sweeper makes its members up as it goes
-        api.validate_members(hydra.overrides, sweep=True)
+        _check_sweep(hydra, arguments)
+    elif arguments.budget is not None:
+        raise Refused(
+            f"a budget of {arguments.budget:g} cannot be guaranteed: the sweeper makes its "
+            "members up as it goes",
+            hint="bound each run instead: env.budget=AMOUNT",
+        )
     folder = create_sweep(workspace(), list(hydra.overrides))
     sweep.launch(argv, functools.partial(_run_member, folder, vars(arguments)))
     members = read_members(folder)
@@ -107,6 +133,24 @@ def _sweep(argv: list[str], hydra: HydraArguments, arguments: argparse.Namespace
         _show_sweep(members, folder)
     codes = {member["exit_code"] for member in members}
     return next((code for code in GRAVITY if code in codes), 0)
+
+
+def _check_sweep(hydra: HydraArguments, arguments: argparse.Namespace) -> None:
+    """Check every member, and that the whole sweep is within the budget, before any starts."""
+    from llmops import api
+    from llmops.cli.selection import selection_of
+
+    members = api.validate_members(hydra.overrides, sweep=True)
+    budgets = [(member.config.get("env") or {}).get("budget") for member in members]
+    if arguments.budget is None and not any(budget is not None for budget in budgets):
+        return
+    plans = api.plan_members(
+        hydra.overrides,
+        limit=arguments.limit,
+        selection=selection_of(arguments),
+        against="store",
+    )
+    api.check_budget(plans, arguments.budget)
 
 
 def _run_member(folder: Path, options: dict[str, Any], overrides: list[str]) -> None:
@@ -127,10 +171,10 @@ def _run_member(folder: Path, options: dict[str, Any], overrides: list[str]) -> 
 
 def _show_sweep(members: Sequence[dict[str, Any]], folder: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
-    table = Table("member", "run", "status", "tuned loss", title="sweep")
+    table = Table("member", Column("run", no_wrap=True), "status", "tuned loss", title="sweep")
     for member in members:
         loss = "" if member["tuned_loss"] is None else f"{member['tuned_loss']:.3f}"
         table.add_row(" ".join(member["overrides"]), member["run_id"], member["status"], loss)

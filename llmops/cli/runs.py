@@ -44,9 +44,11 @@ def _list(arguments: argparse.Namespace) -> int:
         print(json.dumps([_row(run) for run in runs], indent=1))
         return 0
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("run", "experiment", "status", "dataset", "tuned loss", "seconds")
+    table = Table(
+        Column("run", no_wrap=True), "experiment", "status", "dataset", "tuned loss", "seconds"
+    )
     for row in map(_row, runs):
         loss = "" if row["tuned_loss"] is None else f"{row['tuned_loss']:.3f}"
         cells = (row["run_id"], row["experiment"], row["status"], row["dataset_version"] or "")

@@ -27,6 +27,7 @@ from llmops.report.results import (
     metric_names,
     source_sentence,
     tuned_on,
+    used_sentence,
 )
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from llmops.plan.build import Plan, PlannedStep
+    from llmops.plan.cost import Estimate, Figure, Money, Use
 
 NARROW = 76  # columns; below this a plan leaves out kind and key
 WIDE = 112  # columns; below this the result has a row a figure, not a row a contestant
 PLAIN_SECONDS = 5.0  # between two lines of one step where there is no terminal
 COLOURS: Mapping[str, str] = {
     "cached": "cyan",
+    "unchanged": "cyan",
     "run": "bold",
     "waits": "bold",
     "skipped": "dim",
@@ -58,7 +61,9 @@ PLAN_WORDS: Mapping[str, str] = {"waits": "run"}
 
 
 def show_plan(plan: Plan, console: Console) -> None:
-    """Print each step with its status and why, then the plan's notes and a count."""
+    """Print each step with its status and why, then the plan's notes, what it uses, a count."""
+    if plan.against != "store":
+        _say(f"compared with {plan.against}", console, style="bold")
     wide = console.width >= NARROW
     table = _table("step", *(["kind"] if wide else []), "status", "why", *(["key"] if wide else []))
     for step in plan.steps:
@@ -66,6 +71,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     console.print(table)
     for note in plan.notes:
         _say(f"note: {note}", console)
+    if plan.estimate is not None:
+        _show_estimate(plan.estimate, console)
     _say(_plan_count(plan), console, style="bold")
 
 
@@ -83,11 +90,73 @@ def _plan_row(step: PlannedStep, wide: bool) -> Iterable[Text]:
 
 def _plan_count(plan: Plan) -> str:
     skipped = sum(step.status == "skipped" for step in plan.steps)
-    cached = len(plan.steps) - len(plan.to_run) - skipped
-    parts = [f"{words.count(cached, 'step')} cached", f"{len(plan.to_run) or 'nothing'} to run"]
+    done = len(plan.steps) - len(plan.to_run) - skipped
+    word = "cached" if plan.against == "store" else "unchanged"
+    parts = [f"{words.count(done, 'step')} {word}", f"{len(plan.to_run) or 'nothing'} to run"]
     if skipped:
         parts.append(f"{skipped} not selected")
     return ", ".join(parts)
+
+
+def show_sweep_estimate(plans: Sequence[Plan], console: Console) -> None:
+    """Print what all members of a sweep use together."""
+    from llmops.plan.cost import of_sweep
+
+    whole = of_sweep([plan.estimate for plan in plans if plan.estimate is not None])
+    _say(f"the whole sweep, {words.count(len(plans), 'member')}:", console, style="bold")
+    _say(f"  {_use(whole.total)}", console)
+    _say(f"  {money(whole.total.money, whole)}", console)
+
+
+def _show_estimate(estimate: Estimate, console: Console) -> None:
+    """Print what the steps to run use, what it costs, and what stands against it."""
+    if estimate.steps:
+        table = _table("uses", "")
+        for name, use in estimate.steps.items():
+            if text := _use(use):
+                table.add_row(_safe(name, console), _safe(text, console))
+        if table.row_count:
+            console.print(table)
+        _say(money(estimate.total.money, estimate), console)
+    for caution in estimate.warnings:
+        style = "bold red" if caution.blocks else "bold yellow"
+        _say(f"warning: {caution.text} [{caution.source}]", console, style=style)
+
+
+def money(found: Money, of: Estimate) -> str:
+    """Return what something costs in words: the bound, or that and why it is unknown."""
+    if found.value is None:
+        return f"costs: unknown (prices of {of.dated}): " + "; ".join(found.unknown)
+    if found.value == 0:
+        return "costs: nothing"
+    return f"costs: at most {found.value:,.2f} {of.currency} (prices of {of.dated})"
+
+
+def _use(use: Use) -> str:
+    parts = []
+    for name, unit in _UNITS.items():
+        figure = getattr(use, name)
+        if figure is None or (name == "rows" and use.calls is not None):
+            continue
+        parts.append(_figure(figure, unit))
+    return ", ".join(parts) + (f" ({use.how})" if use.how else "")
+
+
+_UNITS: Mapping[str, str] = {
+    "rows": "rows",
+    "bytes": "bytes",
+    "tokens": "tokens of tuning",
+    "calls": "calls",
+    "input_tokens": "tokens in",
+    "output_tokens": "tokens out",
+}
+
+
+def _figure(figure: Figure, unit: str) -> str:
+    if figure.value is None:
+        return f"{unit} unknown"
+    amount = words.size(int(figure.value)) if unit == "bytes" else f"{figure.value:,.0f} {unit}"
+    return amount if figure.basis == "exact" else f"{figure.basis} {amount}"
 
 
 # -------------------------------------------------------------------- progress
@@ -296,6 +365,7 @@ def _sentences(run: Mapping[str, Any]) -> list[str]:
         leakage_sentence(facts_of(run, "split").get("leakage")),
         source_sentence(source) if source else "",
         disclaimer(run.get("safety")),
+        used_sentence(run.get("estimates")),
     ]
 
 

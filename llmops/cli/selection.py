@@ -29,6 +29,27 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add ``--budget``."""
+    parser.add_argument(
+        "--budget",
+        type=_amount,
+        metavar="AMOUNT",
+        help="refuse, with exit code 3, what may cost more or what nobody knows the price of; "
+        "of a sweep the whole; env.budget holds as well, for each run",
+    )
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no amount of money, e.g. 5 or 0.5")
+    return amount
+
+
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """Return what the options of ``add_selection`` picked."""
     from llmops.plan.build import Selection

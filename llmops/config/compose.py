@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmops.config import documents, project
+from llmops.config import documents, expansion, project
 from llmops.config.documents import Document
 from llmops.config.problems import KeyPath
 from llmops.errors import ConfigError, ConfigProblems, LlmopsError, unknown_name
@@ -56,7 +56,7 @@ class Composed:
 
 @dataclass(frozen=True)
 class Failure:
-    """A leaf that has no value: ``kind`` is ``missing`` (``???``) or ``interpolation``."""
+    """A leaf without a value: ``kind`` is ``missing`` (``???``), ``interpolation`` or ``large``."""
 
     path: KeyPath
     kind: str
@@ -86,10 +86,14 @@ class CompositionFailed(ConfigError):
 
 @dataclass(frozen=True)
 class Layer:
-    """A config file in the order of merging, and the key path that its content lands under."""
+    """A config file in the order of merging, and the key path that its content lands under.
+
+    ``hidden`` are the files of the same name that it shadows, nearest first.
+    """
 
     document: Document
     package: KeyPath
+    hidden: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,8 @@ def draft(overrides: Sequence[str]) -> Draft:
     with _one_at_a_time, _Reading() as reading:
         failures: list[Failure] = []
         try:
-            config = _lenient(_load(canonical(overrides)), (), failures)
+            loaded = _load(canonical(overrides))
+            config = _lenient(loaded, (), failures, _too_large(loaded))
         except COMPOSITION_ERRORS as exc:
             raise CompositionFailed(exc, tuple(reading.documents.values())) from exc
         return Draft(config, tuple(failures), reading.documents)
@@ -169,9 +174,9 @@ def layers(composed: Composed | Draft, overrides: Sequence[str]) -> tuple[Layer,
     with _one_at_a_time, _Reading(composed.documents), loader_session() as loader:
         ordered = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
         return tuple(
-            Layer(document, _package(default.package))
+            Layer(found[0], _package(default.package), found[1:])
             for default in ordered
-            if default.config_path and (document := _document(default.config_path))
+            if default.config_path and (found := _documents(default.config_path))
         )
 
 
@@ -262,21 +267,34 @@ def _load(overrides: Sequence[str]) -> DictConfig:
         return hydra.compose("config", overrides=list(overrides))
 
 
+def _too_large(config: DictConfig) -> set[KeyPath]:
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return expansion.too_large(plain, _sql_characters)  # type: ignore[arg-type]
+
+
+def _sql_characters(name: str) -> int:
+    path = project.find_file(f"sql/{name}.sql")
+    return path.stat().st_size if path else 0
+
+
 def _resolved(config: DictConfig) -> dict[str, Any]:
+    if _too_large(config):
+        raise ConfigError(f"its values exceed the limits: {expansion.LIMITS}")
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return plain  # type: ignore[return-value]
 
 
-def _lenient(node: Any, path: KeyPath, failures: list[Failure]) -> Any:
-    """Convert a node leaf by leaf, leaving out those without a value."""
+def _lenient(node: Any, path: KeyPath, failures: list[Failure], too_large: set[KeyPath]) -> Any:
+    """Convert a node leaf by leaf, leaving out those without a value, or with too large a one."""
     if isinstance(node, ListConfig):
         keys: Sequence[Any] = range(len(node))
     else:
         keys = list(node.keys())
     items: dict[Any, Any] = {}
     for key in keys:
-        value = _leaf(node, key, (*path, str(key)), failures)
+        value = _leaf(node, key, (*path, str(key)), failures, too_large)
         if value is not _ABSENT:
             items[key] = value
     return list(items.values()) if isinstance(node, ListConfig) else items
@@ -285,7 +303,13 @@ def _lenient(node: Any, path: KeyPath, failures: list[Failure]) -> Any:
 _ABSENT = object()
 
 
-def _leaf(parent: Any, key: Any, path: KeyPath, failures: list[Failure]) -> Any:
+def _leaf(
+    parent: Any, key: Any, path: KeyPath, failures: list[Failure], too_large: set[KeyPath]
+) -> Any:
+    if path in too_large:
+        raw = str(OmegaConf.to_container(parent, resolve=False)[key])  # type: ignore[index]
+        failures.append(Failure(path, "large", raw, f"expected {expansion.LIMITS}"))
+        return _ABSENT
     if OmegaConf.is_missing(parent, key) and not OmegaConf.is_interpolation(parent, key):
         failures.append(Failure(path, "missing", "???", ""))
         return _ABSENT
@@ -294,7 +318,7 @@ def _leaf(parent: Any, key: Any, path: KeyPath, failures: list[Failure]) -> Any:
         if isinstance(value, DictConfig | ListConfig):
             if OmegaConf.is_interpolation(parent, key):
                 return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
-            return _lenient(value, path, failures)
+            return _lenient(value, path, failures, too_large)
     except OmegaConfBaseException as exc:
         raw = str(OmegaConf.to_container(parent, resolve=False)[key])  # type: ignore[index]
         failures.append(_failure(path, raw, exc))
@@ -334,14 +358,15 @@ def _package(package: str | None) -> KeyPath:
     return tuple(part for part in (package or "").split(".") if part and part != "_global_")
 
 
-def _document(config_path: str) -> Document | None:
+def _documents(config_path: str) -> tuple[Document, ...]:
+    """Return the file that is composed, then those of the same name that it shadows."""
     reading = _reading.get()
     assert reading is not None
-    for folder in project.conf_folders():
-        path = folder.path / f"{config_path}.yaml"
-        if path.is_file():
-            return reading.read(path, f"{folder.label}/{config_path}.yaml")
-    return None
+    return tuple(
+        reading.read(path, f"{folder.label}/{config_path}.yaml")
+        for folder in project.conf_folders()
+        if (path := folder.path / f"{config_path}.yaml").is_file()
+    )
 
 
 # ------------------------------------------------------------- Hydra's plugins
@@ -444,6 +469,8 @@ def read_sql(name: str) -> str:
             f"'{name}' cannot be the name of a query", hint="use letters, digits and _ only"
         )
     path = project.find_file(f"sql/{name}.sql")
+    if path and path.stat().st_size > documents.MAX_FILE_BYTES:
+        raise ConfigError(f"the query '{name}' is larger than 256 KB", hint="write a shorter one")
     if path is None:
         known = project.names("sql", ".sql")
         raise unknown_name("query", name, known, where=f"conf/sql/{name}.sql")

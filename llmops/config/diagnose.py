@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmops.config import compose as composition
-from llmops.config import project, provenance, rules, schemas
+from llmops.config import expansion, project, provenance, rules, schemas
 from llmops.config.compose import (
     COMPOSITION_ERRORS,
     CompositionFailed,
@@ -27,6 +27,7 @@ from llmops.errors import nearest
 
 _REFERENCE = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*\}")
 _EXPERIMENT = "experiment"
+_SHOWN = 60  # characters of a wrong text
 
 
 def problems(overrides: Sequence[str], *, within: str | None = None) -> list[Problem]:
@@ -243,7 +244,10 @@ class _Examination:
             if not self._follows(failure, failed):
                 self._tell(self._of_failure(failure, draft))
         self.wrong += failed
-        if self.within is None:
+        newer = rules.newer_version(draft.config)
+        if newer and self.within is None:  # whatever else is unknown here follows from that
+            self._tell_all(newer)
+        elif self.within is None:
             self._tell_all(schemas.mistakes(draft.config))
             self._tell_all(rules.mistakes(draft.config, self.wrong))
         elif self.within in draft.config:
@@ -272,10 +276,12 @@ class _Examination:
             expected = "a value: this key is mandatory"
             hint = f"set it in an experiment file, or pass {key}=..."
             return Problem(place, key, expected, "??? (missing)", hint)
+        raw = failure.raw if len(failure.raw) <= _SHOWN else f"{failure.raw[:_SHOWN]}..."
+        if failure.kind == "large":
+            return Problem(place, key, expansion.LIMITS, f"{raw}, which stands for more")
         hint = failure.hint or self._nearest_reference(failure, draft)
-        return Problem(
-            place, key, "an interpolation that resolves", f"{failure.raw}: {failure.why}", hint
-        )
+        why = failure.why if len(failure.why) <= _SHOWN * 4 else f"{failure.why[: _SHOWN * 4]}..."
+        return Problem(place, key, "an interpolation that resolves", f"{raw}: {why}", hint)
 
     def _has_experiment(self) -> bool:
         return any(text.startswith(f"+{_EXPERIMENT}=") for text in self.overrides)

@@ -18,6 +18,8 @@ from llmops.config.problems import KeyPath, Problem, dotted
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_NESTING = 50
+MAX_ENTRIES = 4000  # keys and items of one file
+MAX_INTERPOLATIONS = 100  # in one text
 RESOLVERS = ("llmops.sql", "secret", "oc.select", "oc.create", "oc.decode")
 
 _TAG = "tag:yaml.org,2002:"
@@ -227,19 +229,27 @@ class _Builder:
             got = f"{event.value}, which YAML reads as {read_as}"
             self._problem(event, path, "a number or a text", got, f'write "{event.value}"')
             return event.value
-        value = self._construct(tag, event)
+        try:
+            value = self._construct(tag, event)
+        except ValueError:  # Python reads no number of more than 4300 digits
+            got = f"{len(event.value)} characters"
+            self._problem(event, path, "a number of at most 4300 digits", got)
+            return None
         if isinstance(value, str) and "${" in value:
-            self._check_interpolation(event, path, value)
+            return self._checked_interpolation(event, path, value)
         return value
 
     def _construct(self, tag: str, event: Any) -> Any:
         node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
         return self.loader.construct_object(node)
 
-    def _check_interpolation(self, event: Any, path: KeyPath, value: str) -> None:
+    def _checked_interpolation(self, event: Any, path: KeyPath, value: str) -> str:
+        """Return the text, or an empty one in place of a text that OmegaConf must not see."""
         found = refused_interpolation(value)
-        if found:
-            self._problem(event, path, found.expected, found.got, found.hint)
+        if not found:
+            return value
+        self._problem(event, path, found.expected, found.got, found.hint)
+        return ""
 
     def _tag(self, event: Any) -> str:
         if event.tag and event.tag != "!":
@@ -251,6 +261,9 @@ class _Builder:
             self._problem(event, path, "plain YAML", f"the tag {_short(event.tag)}")
 
     def _mark(self, path: KeyPath, key: Any, value: Any) -> None:
+        if len(self.marks) >= MAX_ENTRIES:
+            expected = f"at most {MAX_ENTRIES} keys and items in a file"
+            raise _Refused(key.start_mark, expected, "more of them")
         self.marks[path] = Mark(
             key_line=key.start_mark.line + 1,
             key_column=key.start_mark.column + 1,
@@ -281,11 +294,18 @@ class RefusedInterpolation:
 
 def refused_interpolation(text: str) -> RefusedInterpolation | None:
     """Say why a text's interpolation is refused: it would read the environment or the clock."""
+    if text.count("${") > MAX_INTERPOLATIONS:
+        return RefusedInterpolation(
+            f"at most {MAX_INTERPOLATIONS} interpolations in a text",
+            f"{text.count('${')}",
+            "split it over several keys",
+        )
     for head, colon in _INTERPOLATION.findall(text):
         name = head.strip()
         if "${" in name:
+            got = f"${{{head}..." if len(head) <= 40 else f"${{{head[:40]}..."
             return RefusedInterpolation(
-                "an interpolation with a plain name", f"${{{head}...", "write the key's name out"
+                "an interpolation with a plain name", got, "write the key's name out"
             )
         if colon and name not in RESOLVERS:
             hint = f"use one of {', '.join('${' + known + ':...}' for known in RESOLVERS[:2])}"

@@ -6,6 +6,44 @@ Tests on the floors above compare these with the real things.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+# The version of the config's schema that this llmops reads.
+SCHEMA_VERSION = 1
+# What to change in a config of an older version; a version that is not here is not read any more.
+SCHEMA_CHANGES: Mapping[int, str] = {
+    0: "no llmops ever wrote version 0: write schema_version: 1, nothing else changes",
+}
 
 # The categories that each kind of scorer reports; a threshold for any other would never be judged.
 SCORER_CATEGORIES: Mapping[str, tuple[str, ...]] = {"profanity": ("profanity",)}
+
+# Metrics that are made of the probability of the reference answer.
+NEED_SCORES = ("loss", "perplexity")
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What the models of one ``model.kind`` can do; ``docs/providers.md`` shows the same table.
+
+    ``can_score``: they give the probability of a text that they did not write themselves.
+    ``formats``: the files of ``dataset.formats`` of which the tuner takes one; none: it reads the
+    rows themselves. ``regions``: where it tunes, and for each the regions that can serve what was
+    tuned there; null where there are no regions.
+    """
+
+    can_score: bool
+    formats: tuple[str, ...] = ()
+    regions: Mapping[str, tuple[str, ...]] | None = None
+
+
+# `gemini` is not a `model.kind` that a config may choose yet: the schema says which are.
+# Its row is as of September 2026, from the provider's page on supervised tuning.
+PROVIDERS: Mapping[str, Provider] = {
+    "local": Provider(can_score=True),
+    "gemini": Provider(
+        can_score=False,
+        formats=("gemini",),
+        regions={"us-central1": ("us-central1",), "europe-west4": ("europe-west4",)},
+    ),
+}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llmops.errors import ConfigProblems
 
 KeyPath = tuple[str, ...]
+SHOWN = 300  # characters of a text that a user wrote
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,18 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.where}: {self.key}" if self.key else self.where]
+        where, key = cut(self.where), cut(self.key)
+        lines = [f"{where}: {key}" if key else where]
         lines.append(f"    expected {self.expected}")
-        lines.append(f"    got      {self.got}")
+        lines.append(f"    got      {cut(self.got)}")
         if self.hint:
             lines.append(f"    hint     {self.hint}")
         return "\n".join(lines)
+
+
+def cut(text: str) -> str:
+    """Return a text that a user wrote as messages show it: not at any length."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-20:]}"
 
 
 def dotted(path: KeyPath) -> str:

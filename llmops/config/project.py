@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmops.errors import ConfigError
+
+NO_GROUPS = {"knowledge"}  # folders of conf/ that no experiment is composed from
 
 
 @dataclass(frozen=True)
@@ -17,8 +22,30 @@ class ConfFolder:
     label: str
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    own: Path | None
+    packaged: Path
+
+
+_chosen: ContextVar[_Chosen | None] = ContextVar("llmops_conf_folders", default=None)
+
+
+@contextmanager
+def using(own: Path | None, packaged: Path) -> Iterator[None]:
+    """Let every composition inside see these two config folders, e.g. those of another commit."""
+    token = _chosen.set(_Chosen(own, packaged))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
 def packaged_conf() -> Path:
     """Return the config that llmops brings: inside the wheel, or ``conf/`` of a checkout."""
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen.packaged
     package = Path(__file__).resolve().parent.parent
     wheel = package / "_conf"
     return wheel if wheel.is_dir() else package.parent / "conf"
@@ -30,6 +57,9 @@ def project_conf() -> Path | None:
     Raises:
         ConfigError: If ``LLMOPS_CONF`` names no folder.
     """
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen.own
     named = os.environ.get("LLMOPS_CONF")
     if named:
         return _existing_folder(Path(named), "LLMOPS_CONF")
@@ -55,7 +85,7 @@ def conf_folders() -> tuple[ConfFolder, ...]:
     if project is None:
         return (ConfFolder(packaged, "llmops:conf"),)
     own = ConfFolder(project, project.name)
-    if project == packaged.resolve():
+    if project.resolve() == packaged.resolve():
         return (own,)
     return (own, ConfFolder(packaged, "llmops:conf"))
 
@@ -81,11 +111,8 @@ def names(group: str, suffix: str = ".yaml") -> tuple[str, ...]:
 
 def groups() -> tuple[str, ...]:
     """Return the names of the config groups: the folders with YAML files in them, sorted."""
-    return tuple(
-        sorted(
-            {file.parent.name for folder in conf_folders() for file in folder.path.glob("*/*.yaml")}
-        )
-    )
+    found = {file.parent.name for folder in conf_folders() for file in folder.path.glob("*/*.yaml")}
+    return tuple(sorted(found - NO_GROUPS))
 
 
 def _holds_conf(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from llmops.config import compose as composition
 from llmops.config import project
 from llmops.config.compose import Composed, Draft, Layer, Override
+from llmops.config.documents import Document
 from llmops.config.problems import KeyPath, command_line, dotted
 
 
@@ -112,18 +113,22 @@ def leaves(config: Mapping[str, Any], above: KeyPath = ()) -> list[KeyPath]:
 
 
 def _add_layer(table: Table, layer: Layer) -> None:
-    document = layer.document
-    for path, mark in document.marks.items():
+    for path in layer.document.marks:
         if path[0] == "defaults" or (*layer.package, *path)[0] == "hydra":
             continue
-        setting = Setting(
-            of_key=document.place(path, of_key=True),
-            of_value=document.place(path),
-            named=document.place(path),
-            written=_at(document.value, path),
-            leaf=mark.leaf,
-        )
-        table.add((*layer.package, *path), setting)
+        for document in (*reversed(layer.hidden), layer.document):
+            if path in document.marks:
+                table.add((*layer.package, *path), _setting(document, path))
+
+
+def _setting(document: Document, path: KeyPath) -> Setting:
+    return Setting(
+        of_key=document.place(path, of_key=True),
+        of_value=document.place(path),
+        named=document.place(path),
+        written=_at(document.value, path),
+        leaf=document.marks[path].leaf,
+    )
 
 
 def _add_override(table: Table, override: Override) -> None:

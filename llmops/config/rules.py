@@ -11,10 +11,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmops.config.knowledge import SCORER_CATEGORIES
+from llmops.config import returned_columns
+from llmops.config.knowledge import (
+    NEED_SCORES,
+    PROVIDERS,
+    SCHEMA_CHANGES,
+    SCHEMA_VERSION,
+    SCORER_CATEGORIES,
+)
 from llmops.config.problems import KeyPath, dotted
 from llmops.config.schemas import Mistake
 from llmops.errors import nearest
+from llmops.secrecy import looks_secret
 
 Config = Mapping[str, Any]
 
@@ -38,11 +46,43 @@ def mistakes(config: Config, wrong: Iterable[KeyPath] = ()) -> list[Mistake]:
     ]
 
 
+def version_is_read(config: Config) -> Iterator[Mistake]:
+    """The config is of a schema version that this llmops reads."""
+    version = config["schema_version"]
+    if version == SCHEMA_VERSION:
+        return
+    expected = f"version {SCHEMA_VERSION} of the config's schema"
+    if version > SCHEMA_VERSION:
+        hint = "it was written for a newer llmops: install that one"
+    else:
+        hint = SCHEMA_CHANGES.get(version, "it is too old to be read: write it anew")
+    yield Mistake(("schema_version",), expected, f"version {version}", hint)
+
+
+def newer_version(config: Config) -> list[Mistake]:
+    """Return the mistake of a config that a newer llmops wrote; an empty list if it is none."""
+    version = config.get("schema_version")
+    is_newer = isinstance(version, int) and version > SCHEMA_VERSION
+    return list(version_is_read(config)) if is_newer else []
+
+
 def not_finite(config: Config) -> Iterator[Mistake]:
     """Find numbers that are no numbers: a schema's bounds let NaN pass."""
     for path, value in _scalars(config, ()):
         if isinstance(value, float) and not math.isfinite(value):
             yield Mistake(path, "a finite number", str(value))
+
+
+def secrets_are_references(config: Config) -> Iterator[Mistake]:
+    """A secret is named, never written: the config goes into the store, the record and git."""
+    for path, value in _scalars(config, ()):
+        if isinstance(value, str) and looks_secret(path[-1], value):
+            yield Mistake(
+                path,
+                "no secret in a config, which is stored, recorded and committed",
+                "a text that looks like a secret or contains one",
+                "write ${secret:NAME}; the adapter reads the environment variable NAME",
+            )
 
 
 def split_adds_up(config: Config) -> Iterator[Mistake]:
@@ -167,6 +207,71 @@ def thresholds_are_judged(config: Config) -> Iterator[Mistake]:
             )
 
 
+def columns_are_returned(config: Config) -> Iterator[Mistake]:
+    """Each role's column is one that the query returns, as far as its text says."""
+    dataset = config["dataset"]
+    roles = {role: name for role, name in dataset["columns"].items() if name is not None}
+    found = returned_columns.missing(dataset["query"], roles.values())
+    lacking, returned = found or ([], [])
+    for role, name in roles.items():
+        if name in lacking:
+            yield Mistake(
+                ("dataset", "columns", role),
+                f"a column that dataset.query returns: {', '.join(returned)}",
+                f"'{name}'",
+                nearest(name, returned) or "null if the query has none",
+            )
+
+
+def provider_can_score(config: Config) -> Iterator[Mistake]:
+    """A metric that needs probabilities is asked only of a provider that gives them."""
+    kind = config["model"]["kind"]
+    provider = PROVIDERS.get(kind)
+    if provider is None or provider.can_score:
+        return
+    for number, metric in enumerate(config["evaluation"]["metrics"]):
+        if metric in NEED_SCORES:
+            others = [name for name, able in PROVIDERS.items() if able.can_score]
+            yield Mistake(
+                ("evaluation", "metrics", str(number)),
+                f"a metric that model.kind '{kind}' can be measured by",
+                f"'{metric}', which needs the probability of a given text",
+                f"leave it out, or choose a model of kind {' or '.join(others)}",
+            )
+
+
+def provider_reads_a_format(config: Config) -> Iterator[Mistake]:
+    """One of the files that are written is one that the tuner takes."""
+    kind, formats = config["model"]["kind"], config["dataset"]["formats"]
+    provider = PROVIDERS.get(kind)
+    if provider is None or not provider.formats or set(provider.formats) & set(formats):
+        return
+    yield Mistake(
+        ("dataset", "formats"),
+        f"{' or '.join(provider.formats)} among them: model.kind '{kind}' tunes on that",
+        f"[{', '.join(formats)}]",
+        f"add {provider.formats[0]}",
+    )
+
+
+def regions_fit(config: Config) -> Iterator[Mistake]:
+    """What is tuned in a region can be served in the one that the deployment names."""
+    kind = config["model"]["kind"]
+    provider = PROVIDERS.get(kind)
+    tuned_in, served_in = config["model"]["tuner"]["region"], config["deploy"]["region"]
+    if provider is None or provider.regions is None:
+        return
+    if tuned_in not in provider.regions:
+        expected = f"a region where model.kind '{kind}' tunes: {', '.join(provider.regions)}"
+        guess = nearest(tuned_in, provider.regions)
+        yield Mistake(("model", "tuner", "region"), expected, f"'{tuned_in}'", guess)
+    elif served_in not in provider.regions[tuned_in]:
+        able = ", ".join(provider.regions[tuned_in])
+        expected = f"a region that serves what is tuned in {tuned_in}: {able}"
+        hint = "set deploy.region, or tune where you want to serve"
+        yield Mistake(("deploy", "region"), expected, f"'{served_in}'", hint)
+
+
 def baseline_takes_part(config: Config) -> Iterator[Mistake]:
     """The contestant that all others are compared with answers too."""
     yield from _contestant(config, ("evaluation", "baseline"), config["evaluation"]["baseline"])
@@ -237,7 +342,9 @@ def steps_form_no_cycle(config: Config) -> Iterator[Mistake]:
 
 
 RULES = (
+    Rule(("schema_version",), version_is_read),
     Rule((), not_finite),
+    Rule((), secrets_are_references),
     Rule(("split.train", "split.validation", "split.test"), split_adds_up),
     Rule(("split.method", "split.by", "dataset.columns"), split_suits_its_method),
     Rule(("tuning.max_steps", "tuning.epochs"), tuning_has_an_end),
@@ -246,6 +353,10 @@ RULES = (
         ("pipeline.steps", "dataset.source_terms", "dataset.acknowledged_terms"),
         terms_are_acknowledged,
     ),
+    Rule(("dataset.query", "dataset.columns"), columns_are_returned),
+    Rule(("model.kind", "evaluation.metrics"), provider_can_score),
+    Rule(("model.kind", "dataset.formats", "pipeline.steps"), provider_reads_a_format),
+    Rule(("model.kind", "model.tuner.region", "deploy.region"), regions_fit),
     Rule(("safety.scorer", "safety.thresholds"), thresholds_are_judged),
     Rule(("evaluation.baseline", "predict.contestants"), baseline_takes_part),
     Rule(("gate.contestant", "gate.rules", "predict.contestants"), gate_judges_a_contestant),

@@ -6,6 +6,7 @@ Besides ``compose`` the only module that knows Hydra. Knows nothing of what a me
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from llmops.config import project
@@ -31,6 +33,7 @@ from llmops.config.compose import (
 from llmops.errors import ConfigError
 
 Job = Callable[[list[str]], Any]
+MAX_MEMBERS = 1000
 
 # Hydra's flags that would read config, or run code, past the checks of ``documents``.
 _REFUSED_FLAGS = {
@@ -107,6 +110,7 @@ def members(overrides: Sequence[str]) -> list[list[str]]:
         with loader_session() as loader:
             parsed = OverridesParser.create(loader).parse_overrides(list(canonical(overrides)))
             own = [override for override in parsed if not override.is_hydra_override()]
+            _refuse_too_many(math.prod(map(_choices, own)))
             batches = BasicSweeper.split_arguments(own, None)
     except HydraException as exc:
         raise ConfigError(str(exc).splitlines()[0], hint="e.g. split=group,random_80_20") from exc
@@ -135,6 +139,25 @@ def launch(argv: Sequence[str], job: Job) -> None:
             except SystemExit as exc:
                 if exc.code:
                     raise ConfigError("Hydra refused the command line; see above") from exc
+
+
+def _choices(override: Override) -> int:
+    """Count an override's values without making them: a range can have any number."""
+    if not override.is_sweep_override():
+        return 1
+    if override.is_range_sweep():
+        swept: Any = override.value()
+        steps = abs(float(swept.stop) - float(swept.start)) / abs(float(swept.step))
+        return min(math.ceil(steps), MAX_MEMBERS + 1)
+    return sum(1 for _ in override.sweep_iterator())
+
+
+def _refuse_too_many(count: int) -> None:
+    if count > MAX_MEMBERS:
+        raise ConfigError(
+            f"the sweep has more than {MAX_MEMBERS} members",
+            hint="name fewer values, or run it in parts",
+        )
 
 
 def _decorated(job: Job) -> Callable[[], None]:

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops.errors import Interrupted
+from llmops.secrecy import copy_masked
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 2.0
@@ -54,14 +56,16 @@ def run(assignment: Assignment, on_event: Callable[[Event], None]) -> int:
     """
     with _neutral_folder(assignment.store_root) as neutral, _signals() as received:
         child = _start(assignment, neutral)
-        progress = _Progress(assignment.run_folder / "logs" / "progress.jsonl", on_event)
-        try:
-            while child.poll() is None and not received:
+        logs = assignment.run_folder / "logs"
+        progress = _Progress(logs / "progress.jsonl", on_event)
+        with _logged(child, logs / "engine.log"):
+            try:
+                while child.poll() is None and not received:
+                    progress.read()
+                    time.sleep(POLL_SECONDS)
+            finally:
+                _end(child)
                 progress.read()
-                time.sleep(POLL_SECONDS)
-        finally:
-            _end(child)
-            progress.read()
     if received:
         raise Interrupted(received[0])
     return child.returncode
@@ -83,16 +87,30 @@ def _start(assignment: Assignment, neutral: Path) -> subprocess.Popen[bytes]:
         "PYTHONSAFEPATH": "1",  # a user's kfp.py in the workspace must not shadow the package
         "TMPDIR": str(neutral / "tmp"),
     }
-    with (assignment.run_folder / "logs" / "engine.log").open("wb") as log:
-        return subprocess.Popen(
-            command,
-            cwd=assignment.workspace,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    return subprocess.Popen(
+        command,
+        cwd=assignment.workspace,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+@contextlib.contextmanager
+def _logged(child: subprocess.Popen[bytes], path: Path) -> Iterator[None]:
+    """Write what the engine prints to its log, without secrets."""
+    assert child.stdout is not None
+    source = child.stdout.fileno()
+    with path.open("wb") as log:
+        copier = threading.Thread(target=copy_masked, args=(source, log.fileno()), daemon=True)
+        copier.start()
+        try:
+            yield
+        finally:
+            copier.join()  # ends with the last process of the group, which _end has seen to
+            child.stdout.close()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -147,12 +165,20 @@ def _neutral_folder(store_root: Path) -> Iterator[Path]:
 
 def _clear_left_behind(base: Path) -> None:
     """Remove neutral folders of runs that were killed."""
-    import psutil
-
     for folder in base.glob(f"{PREFIX}*-*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+        if pid.isdigit() and not _alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)  # another user's folder stays: no permission
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class _Progress:

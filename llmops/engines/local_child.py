@@ -6,6 +6,7 @@ Started by ``local.run`` with the neutral folder; ends with 0 if every step succ
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ REWRITTEN = ("python3", "{{$")  # texts that kfp.local replaces inside arguments
 def main(arguments: list[str]) -> None:
     """Run ``RUN_FOLDER RUN_ID CONFIG_URI NEUTRAL_FOLDER``."""
     leave_with_the_run()
+    _import_kfp_without_its_client()
     run_folder, run_id, config_uri, neutral = arguments
     config = read_config(config_uri)
     store = open_store(config, Path.cwd())
@@ -38,6 +40,14 @@ def main(arguments: list[str]) -> None:
     }
     compile_pipeline(graph, config["engine"]["image"], target, hits)
     _run(target, {"config_uri": _neutral(config_uri, store, neutral), "run_id": run_id}, neutral)
+
+
+def _import_kfp_without_its_client() -> None:
+    """Import ``kfp`` as its own tasks do: its client would bring Kubernetes' for a second."""
+    os.environ["_KFP_RUNTIME"] = "true"
+    import kfp  # noqa: F401
+
+    del os.environ["_KFP_RUNTIME"]
 
 
 def _due(graph: Graph, plan: Mapping[str, Any]) -> Graph:

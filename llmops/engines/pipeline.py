@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmops.artifacts import ArtifactKind
+from llmops.artifacts import digest
 from llmops.plan.graph import Graph, Node
+from llmops.plan.kinds import Port
 
-TYPES: Mapping[ArtifactKind, str] = {
+TYPES: Mapping[str, str] = {
     "parquet": "Dataset",
     "jsonl": "Dataset",
     "json": "Artifact",
@@ -38,10 +39,22 @@ def compile_pipeline(graph: Graph, image: str, target: Path, hits: Hits | None =
     compiler.Compiler().compile(_pipeline(graph, image, hits or {}), str(target))
 
 
+def pipeline_digest(graph: Graph, image: str) -> str:
+    """Return the sha256 of all that decides the cold pipeline, without compiling it.
+
+    Two graphs with the same digest compile to the same bytes by the same version of KFP.
+    """
+    tasks = [
+        [node.name, task_source(node), {name: str(edge) for name, edge in node.takes.items()}]
+        for node in graph.nodes
+    ]
+    return digest([graph.name, image, tasks])
+
+
 def task_source(node: Node) -> str:
     """Return the source of the function that KFP runs for ``node``."""
     parameters = ["config_uri: str", "run_id: str"]
-    parameters += [f"in_{p.name}: Input[{TYPES[p.kind]}]" for p in _taken(node)]
+    parameters += [f"in_{p.name}: Input[{_type(p)}]" for p in _taken(node)]
     parameters += [f"out_{p.name}: Output[{TYPES[p.kind]}]" for p in node.kind.gives]
     inputs = ", ".join(f'"{p.name}": in_{p.name}.path' for p in _taken(node))
     outputs = ", ".join(f'"{p.name}": out_{p.name}.path' for p in node.kind.gives)
@@ -52,6 +65,10 @@ def task_source(node: Node) -> str:
         + "    from llmops.worker import work\n\n"
         + f'    work(config_uri, run_id, "{node.name}", {{{inputs}}}, {{{outputs}}})\n'
     )
+
+
+def _type(port: Port) -> str:
+    return "Artifact" if port.any_kind else TYPES[port.kind]
 
 
 def _taken(node: Node) -> list[Any]:

@@ -81,11 +81,13 @@ def fields(
 
 @dataclass(frozen=True)
 class Written:
-    """What a responses file holds: rows, failed requests among them, blocked answers."""
+    """What a responses file holds: rows, failed requests among them, blocked answers, tokens."""
 
     rows: int
     failed: int
     blocked: int
+    input_tokens: int
+    output_tokens: int
 
 
 def publish_part(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -117,14 +119,16 @@ def join(parts: Sequence[Path], target: Path, metadata: Mapping[bytes, bytes]) -
     from llmops.data.parquet import RowWriter
 
     wanted = schema(metadata)
-    failed = blocked = 0
+    failed = blocked = read = made = 0
     with RowWriter(target, wanted) as writer:
         for path in parts:
             table = pq.read_table(path).cast(wanted)
             failed += table.num_rows - table["error"].null_count
             blocked += sum(table["blocked"].to_pylist())
+            read += sum(table["prompt_tokens"].to_pylist())
+            made += sum(table["output_tokens"].to_pylist())
             writer.write(table)
-    return Written(writer.rows, failed, blocked)
+    return Written(writer.rows, failed, blocked, read, made)
 
 
 def printable(text: str) -> str:

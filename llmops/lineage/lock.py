@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmops.errors import Refused
+from llmops.errors import ConfigError, Refused
 from llmops.files import disk_errors, write_text
 
 SCHEMA = 1
@@ -45,6 +45,36 @@ def write_lock(workspace: Path, record: Mapping[str, Any]) -> Path:
     return path
 
 
+def read_lock(path: Path) -> dict[str, Any]:
+    """Return what a lock file holds.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be read, or is of another schema.
+    """
+    import yaml
+
+    try:
+        loaded = yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        found = loaded["schema"], loaded["steps"], loaded["experiment"], loaded["config_digest"]
+    except FileNotFoundError as exc:
+        raise ConfigError(
+            f"there is no lock {path.parent.name}/{path.name}",
+            hint="python -m llmops accept RUN writes it",
+        ) from exc
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as exc:
+        raise ConfigError(
+            f"{path} is no lock that can be read ({str(exc).splitlines()[0]})",
+            hint="write it anew: python -m llmops accept RUN",
+        ) from exc
+    if found[0] != SCHEMA:
+        raise ConfigError(
+            f"{path} has schema {found[0]}, this version of llmops reads {SCHEMA}",
+            hint="write it anew: python -m llmops accept RUN",
+        )
+    lock: dict[str, Any] = loaded
+    return lock
+
+
 def lock_content(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a lock holds of a run record."""
     return {
@@ -73,6 +103,11 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": step["inputs"],
         "source": step["source"],
         "outputs": {name: output["sha256"] for name, output in step["outputs"].items()},
+        "rows": {
+            name: output["rows"]
+            for name, output in step["outputs"].items()
+            if output["rows"] is not None
+        },
     }
 
 

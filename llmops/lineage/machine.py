@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops import __version__
+from llmops.secrecy import masked
 
 RECORDED_PACKAGES = (
     "hydra-core",
@@ -42,7 +43,7 @@ def surroundings(workspace: Path) -> dict[str, Any]:
             "cores": _cores(),
             "memory_bytes": _memory_bytes(),
         },
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
     }
 
 

@@ -15,6 +15,7 @@ from llmops.artifacts import Artifact, reference
 from llmops.errors import ConfigError
 from llmops.lineage.run_folder import RunFolder
 from llmops.plan.build import Before, Plan, PlannedStep
+from llmops.plan.reference import before_of
 from llmops.ports import Store
 
 SCHEMA = 1
@@ -48,13 +49,7 @@ def steps_before(run: RunFolder) -> dict[str, Before]:
         steps = run.record()["steps"]
     except (ConfigError, KeyError):
         return {}
-    return {
-        step["name"]: Before(
-            step["key"], step["revision"], step["settings"], step["inputs"], step["source"]
-        )
-        for step in steps
-        if step["status"] in ("done", "cached")
-    }
+    return {s["name"]: before_of(s) for s in steps if s["status"] in ("done", "cached")}
 
 
 def _step_record(

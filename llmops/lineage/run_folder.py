@@ -55,6 +55,34 @@ class RunFolder:
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
         self.write(name, yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True))
 
+    def config(self) -> dict[str, Any]:
+        """Return ``config.yaml``, the resolved config.
+
+        Raises:
+            ConfigError: If there is none, or it cannot be read.
+        """
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            loaded = yaml.load((self.path / "config.yaml").read_text("utf-8"), loader)
+        except (OSError, ValueError, yaml.YAMLError) as exc:
+            raise ConfigError(
+                f"{self.path} holds no readable config ({str(exc).splitlines()[0]})",
+                hint="python -m llmops runs list",
+            ) from exc
+        if not isinstance(loaded, dict):
+            raise ConfigError(f"{self.path / 'config.yaml'} holds no config")
+        return loaded
+
+    def origins(self) -> dict[str, Any]:
+        """Return ``provenance.json``; empty if there is none that can be read."""
+        try:
+            loaded: dict[str, Any] = json.loads((self.path / "provenance.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return loaded
+
     def record(self) -> dict[str, Any]:
         """Return ``run.json``.
 

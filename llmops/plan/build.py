@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmops.errors import ConfigError, ConfigProblems
 from llmops.plan.graph import Graph, Node, build_graph
@@ -16,7 +16,11 @@ from llmops.plan.keys import read_settings, step_key
 from llmops.plan.kinds import KindTable
 from llmops.ports import IndexEntry
 
-Status = Literal["cached", "run", "waits", "skipped"]
+if TYPE_CHECKING:
+    from llmops.plan.cost import Estimate
+
+Status = Literal["cached", "unchanged", "run", "waits", "skipped"]
+DONE = ("cached", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class Before:
-    """How a step looked when it last ran, in this experiment."""
+    """How a step looked when it last ran, in this experiment; ``rows`` by output."""
 
     key: str
     revision: int
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
     source: Mapping[str, Any]
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,20 +49,25 @@ class Facts:
     """What planning may know of the world.
 
     ``entry`` looks a step key up in the store's index; ``sources`` has, by step name, what the
-    key of an ingesting step must know of its warehouse; ``before`` is the last run, by step name.
+    key of an ingesting step must know of its warehouse; ``unknown`` names the steps whose part of
+    the world cannot be asked now; ``before`` is the last run, by step name. ``hit`` is how a step
+    that ``entry`` knows is called: ``cached`` by the store, ``unchanged`` since a lock or run.
     """
 
     entry: Callable[[str], IndexEntry | None]
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     before: Mapping[str, Before] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
+    hit: Status = "cached"
 
 
 @dataclass(frozen=True)
 class PlannedStep:
     """One step of the plan.
 
-    ``status`` is ``cached``, ``run``, ``waits`` (its key depends on an output that is not known
-    yet) or ``skipped`` (not selected). ``key`` is null while unknown. ``reason`` is for people.
+    ``status`` is ``cached``, ``unchanged`` (since what the plan is compared with), ``run``,
+    ``waits`` (its key depends on an output that is not known yet) or ``skipped`` (not selected).
+    ``key`` is null while unknown. ``reason`` is for people.
     """
 
     name: str
@@ -83,6 +93,8 @@ class Plan:
     config_digest: str
     steps: tuple[PlannedStep, ...]
     notes: tuple[str, ...] = ()
+    against: str = "store"
+    estimate: Estimate | None = None
 
     @property
     def to_run(self) -> tuple[PlannedStep, ...]:
@@ -100,8 +112,10 @@ class Plan:
             "experiment": self.experiment,
             "pipeline": self.pipeline,
             "config_digest": self.config_digest,
+            "against": self.against,
             "notes": list(self.notes),
             "steps": steps,
+            "estimate": self.estimate.as_json() if self.estimate else None,
         }
 
 
@@ -113,6 +127,7 @@ def build(
     config_digest: str,
     selection: Selection,
     notes: tuple[str, ...] = (),
+    against: str = "store",
 ) -> Plan:
     """Plan ``config``.
 
@@ -127,7 +142,7 @@ def build(
     for node in graph.nodes:
         planned[node.name] = _plan_step(node, settings[node.name], planned, facts, forced)
     steps = tuple(_select(graph, planned, selection))
-    return Plan(config["name"], graph.name, config_digest, steps, notes)
+    return Plan(config["name"], graph.name, config_digest, steps, notes, against)
 
 
 def _all_settings(graph: Graph, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -162,15 +177,18 @@ def _plan_step(
     known = _inputs(node, planned)
     inputs, waits_for = known.digests, known.waits_for
     source = facts.sources.get(node.name, {})
-    key = None if waits_for else step_key(node.kind, settings, inputs, source)
+    unknown = node.name in facts.unknown
+    key = None if waits_for or unknown else step_key(node.kind, settings, inputs, source)
     entry = facts.entry(key) if key else None
     before = facts.before.get(node.name)
-    status: Status = "cached"
-    reason = "cached"
+    status, reason = facts.hit, str(facts.hit)
     if waits_for:
         status, reason = "waits", _changes(node, settings, {}, {}, before) or _waits(waits_for)
     elif node.name in forced:
         status, reason = "run", "asked for"
+    elif unknown and before:
+        status = "run"
+        reason = _changes(node, settings, inputs, {}, before) or "its tables are not known yet"
     elif entry is None:
         status, reason = "run", _why(node, settings, inputs, source, before, str(key))
     return PlannedStep(
@@ -185,7 +203,7 @@ def _plan_step(
         settings=settings,
         source=source,
         forced=node.name in forced,
-        entry=entry if status == "cached" else None,
+        entry=entry if status in DONE else None,
     )
 
 
@@ -255,7 +273,14 @@ def leaf_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         _change(path, flat_old.get(path), flat_new.get(path))
         for path in paths
         if flat_old.get(path) != flat_new.get(path)
+        and not _filled(path, flat_old, flat_new)
+        and not _filled(path, flat_new, flat_old)
     ]
+
+
+def _filled(path: str, empty: Mapping[str, Any], full: Mapping[str, Any]) -> bool:
+    """Say whether an empty list or mapping here has items there, which are named themselves."""
+    return empty.get(path) in ([], {}) and any(key.startswith(f"{path}.") for key in full)
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
@@ -289,7 +314,7 @@ def _select(
         return list(planned.values())
     chosen = planned[selection.only]
     waiting = [edge.step for edge in graph.node(chosen.name).takes.values()]
-    missing = [name for name in waiting if planned[name].status != "cached"]
+    missing = [name for name in waiting if planned[name].status not in DONE]
     if missing:
         raise ConfigError(
             f"--only {chosen.name} needs {', '.join(missing)}, which is not cached",
@@ -297,7 +322,7 @@ def _select(
         )
     return [
         step
-        if step.name == chosen.name or step.status == "cached"
+        if step.name == chosen.name or step.status in DONE
         else replace(step, status="skipped", reason="not selected")
         for step in planned.values()
     ]

@@ -89,13 +89,23 @@ def _problems(steps: Mapping[str, Mapping[str, Any]], kinds: KindTable) -> Itera
         where = f"pipeline.steps.{name}"
         if not STEP_NAME.match(name):
             yield f"{where}: a step's name has lower-case letters, digits and _, e.g. tune_again"
-        if step["use"] not in kinds:
-            yield (
-                f"{where}.use: there is no step kind '{step['use']}'; "
-                f"{nearest(step['use'], kinds)} valid: {', '.join(sorted(kinds))}"
-            )
-            continue
-        yield from _input_problems(where, step, steps, kinds)
+        if problem := _kind_problem(step["use"], kinds):
+            yield f"{where}.use: {problem}"
+        else:
+            yield from _input_problems(where, step, steps, kinds)
+
+
+def _kind_problem(name: str, kinds: KindTable) -> str:
+    if name not in kinds:
+        return (
+            f"there is no step kind '{name}'; "
+            f"{nearest(name, kinds)} valid: {', '.join(sorted(kinds))}"
+        )
+    try:
+        kinds[name]
+    except ConfigError as exc:  # a component file that cannot be used
+        return f"{exc.problem}; {exc.hint}"
+    return ""
 
 
 def _input_problems(
@@ -125,16 +135,16 @@ def _source_problem(
     step, _, output = source.partition(".")
     if step not in steps:
         return f"there is no step '{step}'; {nearest(step, steps)} valid: {', '.join(steps)}"
-    kind = kinds.get(steps[step]["use"])
-    if kind is None:
+    if _kind_problem(steps[step]["use"], kinds):
         return ""  # said already, at that step
+    kind = kinds[steps[step]["use"]]
     given = {gives.name: gives for gives in kind.gives}
     if output not in given:
         return (
             f"{step} ({kind.name}) has no output '{output}'; "
             f"{nearest(output, given)} valid: {', '.join(given)}"
         )
-    if given[output].kind != port.kind:
+    if not port.any_kind and given[output].kind != port.kind:
         return f"{source} is {given[output].kind}, but this input wants {port.kind}"
     return ""
 

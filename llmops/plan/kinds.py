@@ -34,6 +34,7 @@ class Port:
 
     name: str
     kind: ArtifactKind
+    any_kind: bool = False  # an input that takes an artifact of any kind
     optional: bool = (
         False  # an optional input that the pipeline leaves out is absent from ``inputs``
     )
@@ -78,11 +79,15 @@ class Outcome:
 class Source:
     """What a step knows of the outside world before it runs.
 
-    ``facts`` (plain JSON) enter the step's key; ``notes`` are sentences for the plan's reader.
+    ``facts`` (plain JSON) enter the step's key; ``notes`` are sentences for the plan's reader;
+    ``bytes`` is an estimate of what the step will read. ``known`` is false where the outside
+    world cannot be asked now: the step then has no key before it runs.
     """
 
     facts: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    bytes: int | None = None
+    known: bool = True
 
 
 @dataclass(frozen=True)

@@ -81,15 +81,15 @@ def check_prompt(config: Mapping[str, Any]) -> Prompt | None:
     Raises:
         ConfigError: If a key is missing or the template is wrong.
     """
-    import cattrs
+    import msgspec
 
     if config.get("prompt") is None:
         return None
     try:
-        prompt = cattrs.structure(config["prompt"], Prompt)
-    except (cattrs.BaseValidationError, KeyError, TypeError) as exc:
+        prompt = msgspec.convert(config["prompt"], Prompt)
+    except msgspec.ValidationError as exc:
         raise ConfigError(
-            f"prompt: {'; '.join(cattrs.transform_error(exc, path='prompt'))}",
+            f"prompt: {exc}",
             hint="a prompt has name, instruction, template, system and examples",
         ) from exc
     prompt.check()

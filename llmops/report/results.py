@@ -129,6 +129,43 @@ def is_sample(source: Mapping[str, Any]) -> bool:
     return str(source.get("name", "")).endswith("://sample")
 
 
+def used_sentence(estimates: Mapping[str, Any] | None) -> str:
+    """Say what the run was estimated to use, and what it used; empty if nothing ran."""
+    if not estimates or not estimates["steps"]:
+        return ""
+    total = estimates["total"]
+    parts = [
+        f"{title} {_quantity(total['estimated'].get(name))} / {_quantity(total['actual'][name])}"
+        for name, title in USED_TITLES.items()
+        if name in total["actual"]
+    ]
+    money = " / ".join(_money(total[side]["money"]) for side in ("estimated", "actual"))
+    if not parts:
+        return ""
+    parts.append(f"{estimates['currency']} {money}")
+    return f"Estimated / used: {', '.join(parts)}."
+
+
+USED_TITLES: Mapping[str, str] = {
+    "bytes": "bytes",
+    "tokens": "tuning tokens",
+    "calls": "calls",
+    "input_tokens": "tokens in",
+    "output_tokens": "tokens out",
+}
+
+
+def _quantity(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["value"] is None:
+        return "unknown"
+    bound = "at most " if figure["basis"] == "at most" else ""
+    return f"{bound}{figure['value']:,.0f}"
+
+
+def _money(money: Mapping[str, Any]) -> str:
+    return "unknown" if money["value"] is None else f"{money['value']:,.2f}"
+
+
 def disclaimer(safety: Mapping[str, Any] | None) -> str:
     """Say what the safety figures are not, or nothing where a safety evaluation was made."""
     scorer = (safety or {}).get("scorer") or {}

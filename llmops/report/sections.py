@@ -26,6 +26,7 @@ from llmops.report.results import (
     metric_names,
     source_sentence,
     tuned_on,
+    used_sentence,
 )
 from llmops.report.words import figure, interval, metric_title, plain_name, signed
 
@@ -394,6 +395,7 @@ def steps(reading: Reading) -> Section:
         "seconds": {step["name"]: words.seconds(step.get("seconds")) for step in run_steps},
         "rows": [_step_row(step) for step in run_steps],
         "cached": sum(step["status"] == "cached" for step in run_steps),
+        "used": used_sentence(reading.run.get("estimates")),
     }
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from llmops.errors import ConfigError, unknown_name
 from llmops.plan.kinds import StepKind
 
 GROUP = "llmops.steps"
+SUFFIXES = (".yaml", ".yml")  # of a KFP component file
 BUILT_IN = (
     "ingest",
     "read_files",
@@ -32,7 +32,8 @@ def step_kinds(project_steps: Sequence[str] = ()) -> Mapping[str, StepKind]:
 
     An entry point of the group ``llmops.steps`` names a module with ``KINDS``, a tuple of
     ``StepKind``. Only entry points that the config lists in ``project.steps`` are imported, and
-    built-in kinds only when they are looked up.
+    built-in kinds only when they are looked up. A name that ends with ``.yaml`` is a KFP component
+    file (see ``component``).
 
     Raises:
         ConfigError: If an entry point is not installed, or brings a name that is taken.
@@ -58,13 +59,17 @@ class _Kinds(Mapping[str, StepKind]):
     def __getitem__(self, name: str) -> StepKind:
         if name in self.brought:
             return self.brought[name]
+        if name.endswith(SUFFIXES):
+            from llmops.steps.component import component_kind
+
+            return component_kind(name)
         if name not in BUILT_IN:
             raise KeyError(name)
         kind: StepKind = import_module(f"llmops.steps.{name}").KIND
         return kind
 
     def __contains__(self, name: object) -> bool:
-        return name in self.brought or name in BUILT_IN
+        return name in self.brought or name in BUILT_IN or str(name).endswith(SUFFIXES)
 
     def __iter__(self) -> Iterator[str]:
         return iter((*BUILT_IN, *self.brought))
@@ -74,6 +79,8 @@ class _Kinds(Mapping[str, StepKind]):
 
 
 def _project_kinds(name: str) -> Sequence[StepKind]:
+    from importlib.metadata import entry_points  # a quarter of what a small step costs
+
     installed = {point.name: point for point in entry_points(group=GROUP)}
     if name not in installed:
         raise unknown_name(f"entry point of {GROUP}", name, installed, where="project.steps")

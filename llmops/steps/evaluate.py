@@ -5,11 +5,11 @@ Reads responses batch by batch and keeps numbers only. Knows no model and judges
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops.artifacts import canonical_json
 from llmops.evaluation import metrics as metric_table
 from llmops.evaluation import responses
 from llmops.evaluation.summary import Settings as Figures
@@ -53,7 +53,9 @@ def run(work: Work[Settings]) -> Outcome:
         available = (file.schema_arrow.metadata or {}).get(responses.TEST_ROWS_AVAILABLE)
     document = summarise(table, chosen, figures)
     document["test_rows_available"] = int(available) if available else None
-    work.outputs["metrics"].write_text(canonical_json(document) + "\n", encoding="utf-8")
+    work.outputs["metrics"].write_text(
+        json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     return Outcome(facts=_facts(document))
 
 

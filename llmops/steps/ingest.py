@@ -48,9 +48,11 @@ def source(settings: Settings, adapters: Adapters) -> Source:
         ConfigError: If the query is refused, or lacks a column that ``dataset.columns`` names.
     """
     check = adapters.warehouse().check(settings.query, max_rows=settings.max_rows)
+    if check.unknown:
+        return Source({}, (check.unknown, *missing_for(settings.columns)), known=False)
     require_columns(settings.columns, check)
     notes = (*check.notes, *missing_for(settings.columns))
-    return Source({"tables": dict(sorted(check.tables.items()))}, notes)
+    return Source({"tables": dict(sorted(check.tables.items()))}, notes, check.bytes)
 
 
 def run(work: Work[Settings]) -> Outcome:

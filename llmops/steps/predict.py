@@ -339,6 +339,8 @@ def _facts(written: responses.Written, contestants: Sequence[Contestant]) -> Map
         "rows_each": written.rows // len(contestants),
         "failed": written.failed,
         "blocked": written.blocked,
+        "input_tokens": written.input_tokens,
+        "output_tokens": written.output_tokens,
     }
 
 

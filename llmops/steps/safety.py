@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops.artifacts import canonical_json
 from llmops.errors import DataError
 from llmops.evaluation import responses
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
@@ -52,7 +51,9 @@ def run(work: Work[Settings]) -> Outcome:
     )
     with pq.ParquetFile(work.inputs["responses"]) as file:
         report = judge(_responses(file), policy, _scorer(file))
-    work.outputs["report"].write_text(canonical_json(report) + "\n", encoding="utf-8")
+    work.outputs["report"].write_text(
+        json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     return Outcome(facts={"passed": report["passed"], "reasons": report["reasons"]})
 
 

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -126,6 +125,18 @@ class ToyProject:
         (self.root / "conf" / "pipeline" / f"{name}.yaml").write_text(pipeline)
         experiment = EXPERIMENT.format(name=name)
         (self.root / "conf" / "experiment" / f"{name}.yaml").write_text(experiment)
+
+    def component(self, name: str, function: str) -> None:
+        """Compile a KFP component into ``conf/components/NAME.yaml``."""
+        source = self.root / f"{name}.py"
+        source.write_text(
+            "from kfp import compiler, dsl\nfrom kfp.dsl import *\n\n"
+            "@dsl.component(base_image='python:3.11', install_kfp_package=False)\n"
+            f"{function}\n"
+            f"compiler.Compiler().compile({name}, 'conf/components/{name}.yaml')\n"
+        )
+        (self.root / "conf" / "components").mkdir(exist_ok=True)
+        subprocess.run([sys.executable, str(source)], cwd=self.root, check=True)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -7,6 +7,8 @@ Knows nothing of where the files come from or end up.
 from __future__ import annotations
 
 import shutil
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where, name = str(gguf.parent), gguf.name
-    with quietly():
+    # The reader draws a bar of its own on stderr, whatever its libraries are told.
+    with quietly(), redirect_stderr(StringIO()):
         model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.bfloat16)
         tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
         _save(model, target)

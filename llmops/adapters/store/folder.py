@@ -207,12 +207,10 @@ class FolderStore:
 
     def clear_temporary(self) -> None:
         """Remove what killed processes of this machine left under ``tmp``."""
-        import psutil
-
         host = f"{socket.gethostname()}-"
         for folder in (self.root / "tmp").glob(f"{glob.escape(host)}*"):
             pid = folder.name.removeprefix(host).partition("-")[0]
-            if not psutil.pid_exists(int(pid)):
+            if not _is_running(int(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
 
     # ------------------------------------------------------------- reports
@@ -239,6 +237,15 @@ class FolderStore:
 
 def _owner() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _is_running(pid: int) -> bool:
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _link(source: Path, target: Path) -> None:

@@ -44,14 +44,20 @@ class Translated:
     one_thread: bool
 
 
-def open_warehouse(config: Mapping[str, Any], workspace: Path) -> DuckDBWarehouse:
-    """Open the warehouse that the config's ``warehouse`` group describes."""
+def open_warehouse(
+    config: Mapping[str, Any], workspace: Path, *, read_only: bool = False
+) -> DuckDBWarehouse:
+    """Open the warehouse that the config's ``warehouse`` group describes.
+
+    With ``read_only`` nothing is written: a sample is not filled, and no check is remembered.
+    """
     return DuckDBWarehouse(
         name=str(config["name"]),
         folder=workspace / _FOLDER / str(config["name"]),
         memory_limit=str(config["memory_limit"]),
         is_sample=bool(config["sample"]),
         title=str((config.get("source") or {}).get("title") or ""),
+        read_only=read_only,
     )
 
 
@@ -64,12 +70,13 @@ class DuckDBWarehouse:
     memory_limit: str
     is_sample: bool
     title: str
+    read_only: bool = False
 
     @property
     def shelf(self) -> Shelf:
         """Where the tables lie; filled first if this is the sample."""
         shelf = Shelf(self.folder)
-        if self.is_sample:
+        if self.is_sample and not self.read_only:
             sample.fill(shelf, self.memory_limit)
         return shelf
 
@@ -79,7 +86,17 @@ class DuckDBWarehouse:
 
     def check(self, sql: str, *, max_rows: int | None = None) -> QueryCheck:
         """Say what ``sql`` would read and give; see the port."""
+        if self.read_only and not Shelf(self.folder).tables():
+            guard.parse(sql)
+            return QueryCheck((), {}, None, unknown=f"nothing is known of its tables: {self._why}")
         return self._translated(sql, max_rows).check
+
+    @property
+    def _why(self) -> str:
+        """Say why there is no table yet."""
+        if self.is_sample:
+            return "the sample is filled when an experiment first runs"
+        return f"the warehouse '{self.name}' is empty here; see `llmops warehouse load`"
 
     def query(
         self, sql: str, *, max_bytes: int | None = None, max_rows: int | None = None
@@ -192,8 +209,9 @@ class DuckDBWarehouse:
         if known := _read(path):
             return known
         made = self._translate(sql, max_rows, shelf.tables())
-        with contextlib.suppress(OSError):  # not remembering costs a translation, no more
-            write_atomically(path, json.dumps(asdict(made)))
+        if not self.read_only:
+            with contextlib.suppress(OSError):  # not remembering costs a translation, no more
+                write_atomically(path, json.dumps(asdict(made)))
         return made
 
     def _honesty(self, tree: exp.Query) -> tuple[str, ...]:

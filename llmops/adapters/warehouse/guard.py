@@ -7,6 +7,7 @@ translated.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
 INFORMATION_SCHEMA = ("INFORMATION_SCHEMA.TABLES", "INFORMATION_SCHEMA.COLUMNS")
+_TOKEN = re.compile(r" but got <Token .*?>")  # how sqlglot shows a token; `near` says it better
 _ONE_SELECT = "write one SELECT (WITH is fine); it may end in one semicolon"
 
 
@@ -56,7 +58,7 @@ def _unparsed(exc: object) -> ConfigError:
     first = details[0]
     token = first.get("highlight") or ""
     where = f"line {first.get('line')}, column {first.get('col')}"
-    what = str(first.get("description") or exc).rstrip(".")
+    what = _TOKEN.sub("", str(first.get("description") or exc)).rstrip(".")
     return ConfigError(
         f"the query does not parse at {where}, near '{token}': {what}",
         hint="queries are in BigQuery's dialect: one SELECT",

@@ -1,12 +1,17 @@
 """What a user reads when a config is wrong. Each case is one file of ``tests/golden/config``.
 
+``<<N x TEXT>>`` in a case stands for N times TEXT: so a bomb fits into a few lines.
 ``UPDATE_GOLDEN=1 pytest tests/unit/config/test_golden_messages.py`` writes the messages anew.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +22,9 @@ from llmops import cli
 FOLDER = Path(__file__).parents[2] / "golden" / "config"
 CASES = sorted(FOLDER.glob("*.txt"))
 MESSAGE = "--- message"
+REPEATED = re.compile(r"<<(?P<times>\d+) x (?P<text>.*?)>>")
+MOST_MEGABYTES = 300
+MOST_CPU_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,22 @@ class Case:
 def read_case(path: Path) -> Case:
     head, _, message = path.read_text("utf-8").partition(f"{MESSAGE}\n")
     command, *sections = head.split("--- ")
-    files = dict(section.split("\n", 1) for section in sections)
-    return Case(shlex.split(command.removeprefix("$ llmops ")), files, message)
+    files = dict(_spelt_out(section).split("\n", 1) for section in sections)
+    return Case(shlex.split(_spelt_out(command).removeprefix("$ llmops ")), files, message)
+
+
+def _spelt_out(text: str) -> str:
+    return REPEATED.sub(lambda found: found["text"] * int(found["times"]), text)
+
+
+def write_files(case: Case, folder: Path) -> None:
+    for name, text in case.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def test_there_are_cases_to_check() -> None:
-    assert len(CASES) >= 25
+    assert len(CASES) >= 60
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -42,9 +60,7 @@ def test_a_wrong_config_ends_in_exactly_this_message(
     path: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = read_case(path)
-    for name, text in case.files.items():
-        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
-        (workspace / name).write_text(text, encoding="utf-8")
+    write_files(case, workspace)
     code = cli.main(case.command)
     message = capsys.readouterr().err + f"exit code {code}\n"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -52,3 +68,23 @@ def test_a_wrong_config_ends_in_exactly_this_message(
         path.write_text(f"{head}{MESSAGE}\n{message}", encoding="utf-8")
     else:
         assert message == case.message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_a_wrong_config_costs_little_to_refuse(path: Path, workspace: Path) -> None:
+    case = read_case(path)
+    write_files(case, workspace)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmops", *case.command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = threading.Timer(60, process.kill)
+    deadline.start()
+    _, status, used = os.wait4(process.pid, 0)
+    deadline.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 2
+    assert used.ru_utime + used.ru_stime < MOST_CPU_SECONDS
+    assert used.ru_maxrss / 1024 < MOST_MEGABYTES

@@ -18,7 +18,12 @@ from llmops.data import settings as data
 from llmops.evaluation.metrics import METRICS
 
 CONF = project.packaged_conf()
-GROUP_FILES = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
+GROUP_FILES = sorted(
+    path
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name not in {"experiment", *project.NO_GROUPS}
+)
+TABLES = sorted((CONF / "knowledge").glob("*.yaml"))
 EXPERIMENTS = project.names("experiment")
 
 
@@ -43,6 +48,13 @@ def test_every_key_of_a_shipped_group_is_known(path: Path) -> None:
         mistake for mistake in schemas.mistakes(value, name=path.parent.name) if mistake.of_key
     ]
     assert unknown == []
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_a_shipped_table_fits_its_schema(path: Path) -> None:
+    value = documents.read(path, "conf").value
+    assert schemas.mistakes(value, name=f"knowledge/{path.stem}") == []
+    assert len(TABLES) == 3
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

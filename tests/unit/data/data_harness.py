@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import cattrs
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -86,7 +86,7 @@ def settings(kind: StepKind, values: Mapping[str, Any]) -> Any:
         for part in field.metadata["leaf"].split("."):
             node = node[part]
         read[field.name] = node
-    return cattrs.structure(read, kind.settings)
+    return msgspec.convert(read, kind.settings)
 
 
 def run_step(

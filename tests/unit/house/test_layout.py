@@ -12,6 +12,7 @@ from llmops.cli import VERBS
 
 ROOT = Path(__file__).parents[3]
 MEGABYTE = 1_000_000
+OF_USERS = {"mine", "greeting", "first"}  # experiments of the reader's own, or of `init`
 COMMAND = re.compile(r"python -m llmops +(?P<words>[^\n`|)]*)")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
 HEADING = re.compile(r"^#{1,6} +(?P<text>.+?) *$", re.MULTILINE)
@@ -41,7 +42,9 @@ def _files() -> list[Path]:
 
 
 FILES = _files()
-CONF = sorted(file for file in FILES if file.is_relative_to(ROOT / "conf"))
+CONF = sorted(
+    file for file in FILES if file.is_relative_to(ROOT / "conf") and file.suffix != ".json"
+)
 PAGES = sorted(file for file in FILES if file.suffix == ".md")
 WITH_COMMANDS = [*PAGES, *CONF]
 
@@ -55,7 +58,11 @@ def _opening_comment(file: Path) -> list[str]:
     lines = file.read_text("utf-8").splitlines()
     end = next((i for i, line in enumerate(lines) if not line.startswith(mark)), len(lines))
     comment = [line.removeprefix(mark).strip() for line in lines[:end]]
-    return [line for line in comment if line and not line.startswith("@package")]
+    return [
+        line
+        for line in comment
+        if line and not line.startswith(("@package", "yaml-language-server:"))
+    ]
 
 
 def test_the_repository_has_what_these_tests_look_at() -> None:
@@ -87,12 +94,15 @@ def test_every_command_names_a_verb_that_exists(file: Path) -> None:
 
 @pytest.mark.parametrize("file", WITH_COMMANDS, ids=_name)
 def test_every_command_chooses_files_that_exist(file: Path) -> None:
+    """``mine`` stands for a user's own; a page may misspell a choice to show what is said then."""
+    page = file.read_text("utf-8")
     missing = [
         f"{group}={choice}"
         for words in _commands(file)
         for group, choices in _choices(words)
         for choice in choices
-        if choice != "mine" and not (ROOT / "conf" / group / f"{choice}.yaml").exists()
+        if choice not in OF_USERS and f"got      '{choice}'" not in page
+        if not (ROOT / "conf" / group / f"{choice}.yaml").exists()
     ]
     assert missing == []
 

@@ -36,6 +36,12 @@ def test_the_wheel_holds_every_config_file(wheel: Path) -> None:
     assert wanted <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def test_the_wheel_holds_what_init_writes(wheel: Path) -> None:
+    wanted = {str(file.relative_to(ROOT)) for file in ROOT.glob("llmops/cli/scaffold/**/*.in")}
+    assert len(wanted) >= 10
+    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_an_experiment_validates_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     unpacked = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(unpacked)

@@ -1,0 +1,187 @@
+"""Which changes of a resolved config loosen what protects people, data or money.
+
+A table says for each guarded leaf in which direction it gets looser. Where two values cannot be
+compared the change counts as loosened: somebody has to look. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+Category = Literal["safety", "gate", "leakage", "budget", "data"]
+Direction = Literal["up", "down", "any", "grows"]
+CATEGORIES: tuple[Category, ...] = ("safety", "gate", "leakage", "budget", "data")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A guarded leaf: ``direction`` is the one in which it gets looser.
+
+    A value that is null, or a key that is gone, bounds nothing and is the loosest there is.
+    """
+
+    leaf: str
+    categories: tuple[Category, ...]
+    direction: Direction
+    why: str
+
+
+@dataclass(frozen=True)
+class Loosening:
+    """A change for the looser; ``certain`` is false where the values cannot be compared."""
+
+    key: str
+    categories: tuple[Category, ...]
+    before: Any
+    after: Any
+    why: str
+    certain: bool = True
+
+
+GUARDS: tuple[Guard, ...] = (
+    Guard("safety.thresholds.*", ("safety",), "up", "fewer answers count as violations"),
+    Guard("safety.max_violation_rate", ("safety",), "up", "more violations are tolerated"),
+    Guard("safety.max_blocked_rate", ("safety",), "up", "more blocked answers are tolerated"),
+    Guard("safety.confidence", ("safety",), "down", "rates are judged with less confidence"),
+    Guard("safety.scorer.*", ("safety",), "any", "another scorer rates the answers"),
+    Guard("gate.safety", ("gate", "safety"), "down", "the gate does not ask the safety step"),
+    Guard("gate.max_leakage", ("gate", "leakage"), "up", "more test rows may stand in train"),
+    Guard("gate.contestant", ("gate",), "any", "the gate judges another contestant"),
+    Guard("evaluation.confidence", ("gate",), "down", "metrics are judged with less confidence"),
+    Guard("predict.other_prompt", ("gate",), "up", "another prompt than the tuned one may be used"),
+    Guard("dataset.near_duplicates.threshold", ("leakage",), "up", "fewer rows count as near"),
+    Guard("dataset.near_duplicates.shingle_words", ("leakage",), "any", "near is measured anew"),
+    Guard("env.budget", ("budget",), "up", "a run may cost more"),
+    Guard("dataset.max_bytes", ("budget",), "up", "the query may scan more"),
+    Guard("dataset.rules.max_bad_fraction", ("data",), "up", "more bad rows are tolerated"),
+    Guard("dataset.rules.min_rows", ("data",), "down", "fewer good rows are enough"),
+    Guard("dataset.acknowledged_terms", ("data",), "grows", "data under more terms may be used"),
+)
+PROTECTING: Mapping[str, tuple[Category, ...]] = {"gate": ("gate",), "safety": ("safety",)}
+
+
+def loosened(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Loosening]:
+    """Return what got looser from one table of leaves (dotted key -> value) to another."""
+    found = []
+    for key in dict.fromkeys([*before, *after]):
+        guard = next((guard for guard in GUARDS if fnmatchcase(key, guard.leaf)), None)
+        if guard and (loosening := _judged(guard, key, before, after)):
+            found.append(loosening)
+    return [*found, *_rules(before, after), *_steps(before, after)]
+
+
+def cheaper(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Loosening]:
+    """Return the prices that a new table lowers, or gives where none was known.
+
+    Whoever lowers a price lets more pass a budget.
+    """
+    old, new = _prices(before), _prices(after)
+    why = "a budget lets more pass"
+    return [
+        Loosening(f"knowledge/prices.yaml: {name}", ("budget",), old.get(name), price, why)
+        for name, price in new.items()
+        if price is not None and ((known := old.get(name)) is None or price < known)
+    ]
+
+
+def _prices(table: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        " ".join(
+            str(entry[key]) for key in ("port", "kind", "base", "unit") if key in entry
+        ): entry["price"]
+        for entry in table["prices"]
+    }
+
+
+def _judged(
+    guard: Guard, key: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Loosening | None:
+    old, new = before.get(key), after.get(key)
+    if old == new:
+        return None
+    loosening = Loosening(key, guard.categories, old, new, guard.why)
+    if guard.direction == "any":
+        return None if key not in before else _uncertain(loosening)
+    if guard.direction == "grows":
+        return loosening if set(new or ()) - set(old or ()) else None
+    if old is None:  # nothing was bounded before
+        return None
+    if new is None:
+        return loosening
+    if not _number(old) or not _number(new):
+        return _uncertain(loosening)
+    return loosening if (new > old) == (guard.direction == "up") else None
+
+
+def _uncertain(loosening: Loosening) -> Loosening:
+    return Loosening(
+        loosening.key,
+        loosening.categories,
+        loosening.before,
+        loosening.after,
+        f"{loosening.why}; judge it by hand",
+        certain=False,
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+# ----------------------------------------------------------------- gate rules
+
+
+def _rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Loosening]:
+    """Compare the gate's rules: one that is gone or easier to meet is a loosening."""
+    old, new = _by_name(before.get("gate.rules")), _by_name(after.get("gate.rules"))
+    for name, rule in old.items():
+        key = f"gate.rules[{name}]"
+        if name not in new:
+            yield Loosening(key, ("gate",), _shown(rule), None, "the rule is gone")
+        elif _easier(rule, new[name]):
+            yield Loosening(
+                key, ("gate",), _shown(rule), _shown(new[name]), "the rule is easier to meet"
+            )
+
+
+def _by_name(rules: Any) -> dict[str, Mapping[str, Any]]:
+    found = {}
+    for rule in rules if isinstance(rules, Sequence) and not isinstance(rules, str) else ():
+        kind = next(
+            (k for k in ("better_than", "at_most", "at_least") if rule.get(k) is not None), ""
+        )
+        other = f" {rule['better_than']}" if kind == "better_than" else ""
+        found[f"{rule['metric']} {kind}{other}"] = rule
+    return found
+
+
+def _easier(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return (
+        new.get("by", 0.0) < old.get("by", 0.0)
+        or (old.get("at_most") is not None and new["at_most"] > old["at_most"])
+        or (old.get("at_least") is not None and new["at_least"] < old["at_least"])
+    )
+
+
+def _shown(rule: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in rule.items())
+
+
+def _steps(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Loosening]:
+    """Find steps that protect and are no longer in the pipeline."""
+    for kind, categories in PROTECTING.items():
+        old, new = _uses(before, kind), _uses(after, kind)
+        if old and not new:
+            why = f"the pipeline has no {kind} step any more"
+            yield Loosening(old[0].removesuffix(".use"), categories, kind, None, why)
+
+
+def _uses(leaves: Mapping[str, Any], kind: str) -> list[str]:
+    return [
+        key
+        for key, value in leaves.items()
+        if value == kind and fnmatchcase(key, "pipeline.steps.*.use")
+    ]

@@ -1,0 +1,136 @@
+"""Rules that read several groups, on configs that the schemas let pass."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops.config import returned_columns, rules
+from llmops.config.knowledge import NEED_SCORES, PROVIDERS
+from llmops.config.schemas import Mistake, schema
+from llmops.config.validate import validate
+from llmops.data.settings import FORMATS
+from llmops.evaluation.metrics import METRICS
+
+DOCS = Path(__file__).parents[3] / "docs" / "providers.md"
+
+
+@pytest.fixture(scope="module")
+def so_python() -> dict[str, Any]:
+    return validate(["+experiment=so_python"]).config
+
+
+def with_gemini(config: dict[str, Any], tune: str = "us-central1", serve: str = "us-central1"):
+    """Return the config with a provider that scores nothing; no schema accepts it yet."""
+    changed = copy.deepcopy(config)
+    changed["model"] |= {"kind": "gemini", "tuner": {"region": tune}}
+    changed["deploy"]["region"] = serve
+    return changed
+
+
+def told(config: dict[str, Any]) -> list[Mistake]:
+    return rules.mistakes(config)
+
+
+def test_the_shipped_experiment_breaks_no_rule(so_python: dict[str, Any]) -> None:
+    assert told(so_python) == []
+
+
+def test_a_metric_that_needs_probabilities_is_refused_where_there_are_none(so_python) -> None:
+    mistakes = told(with_gemini(so_python))
+    assert [mistake.path for mistake in mistakes] == [
+        ("evaluation", "metrics", "0"),
+        ("evaluation", "metrics", "1"),
+    ]
+    assert "choose a model of kind local" in mistakes[0].hint
+
+
+def test_other_metrics_pass(so_python: dict[str, Any]) -> None:
+    config = with_gemini(so_python)
+    config["evaluation"]["metrics"] = ["rouge_l", "chrf"]
+    config["gate"]["rules"] = []
+    assert told(config) == []
+
+
+def test_the_tuners_file_must_be_written(so_python: dict[str, Any]) -> None:
+    config = with_gemini(so_python)
+    config["dataset"]["formats"] = ["chat"]
+    assert ("dataset", "formats") in [mistake.path for mistake in told(config)]
+
+
+@pytest.mark.parametrize(
+    ("tune", "serve", "path"),
+    [
+        ("us-central1", "europe-west4", ("deploy", "region")),
+        ("us-centrall", "us-central1", ("model", "tuner", "region")),
+        ("mars", "mars", ("model", "tuner", "region")),
+    ],
+)
+def test_a_region_must_serve_what_it_tunes(so_python, tune: str, serve: str, path) -> None:
+    assert path in [mistake.path for mistake in told(with_gemini(so_python, tune, serve))]
+
+
+def test_every_provider_that_a_config_may_choose_has_a_row() -> None:
+    assert set(schema("model")["properties"]["kind"]["enum"]) <= set(PROVIDERS)
+
+
+def test_the_tables_name_metrics_and_formats_that_exist() -> None:
+    assert set(NEED_SCORES) <= set(METRICS)
+    assert {name for able in PROVIDERS.values() for name in able.formats} <= set(FORMATS)
+
+
+def test_the_page_shows_the_table() -> None:
+    lines = DOCS.read_text("utf-8").splitlines()
+    for name, able in PROVIDERS.items():
+        regions = ", ".join(able.regions) if able.regions else "-"
+        formats = ", ".join(able.formats) or "-"
+        scores = "yes" if able.can_score else "no"
+        assert [line for line in lines if line.startswith(f"| `{name}` | {scores} | {formats} |")]
+        assert [line for line in lines if line.startswith(f"| `{name}`") and regions in line]
+
+
+# ------------------------------------------------------------- returned columns
+
+
+@pytest.mark.parametrize(
+    ("sql", "names"),
+    [
+        ("SELECT a AS x, b.c, `d` FROM t", ["x", "c", "d"]),
+        ("SELECT CONCAT(a, ', ', b) AS x, (SELECT y AS z FROM u) AS w FROM t", ["x", "w"]),
+        ("WITH s AS (SELECT q AS r FROM t) SELECT r AS x FROM s", ["x"]),
+        ("SELECT 'a, b AS c FROM' AS x -- , y AS z\nFROM t", ["x"]),
+        ("SELECT a AS x FROM t UNION ALL SELECT b AS y FROM u", ["x"]),
+        ("SELECT COUNT(*), MAX(b) n, a AS x FROM t", ["x"]),
+        ("", []),
+    ],
+)
+def test_aliases_are_those_of_the_outermost_list(sql: str, names: list[str]) -> None:
+    assert returned_columns.aliases(sql) == names
+
+
+@pytest.mark.parametrize(
+    ("sql", "wanted", "found"),
+    [
+        ("SELECT a AS x FROM t", ["x"], None),
+        ("SELECT a x FROM t", ["x"], None),
+        ("SELECT a AS x FROM t WHERE y = 1", ["y"], (["y"], ["x"])),
+        ("SELECT * FROM t", ["y"], None),
+        ("SELECT t.* FROM t", ["y"], None),
+        ("this is no query", ["y"], None),
+    ],
+)
+def test_a_column_is_missing_only_if_the_text_says_so(sql: str, wanted: list[str], found) -> None:
+    assert returned_columns.missing(sql, wanted) == found
+
+
+def test_a_query_that_names_its_columns_is_checked_without_a_parser() -> None:
+    code = (
+        "import sys; from llmops.config.validate import validate;"
+        "validate(['+experiment=so_python']); sys.exit('sqlglot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
