@@ -47,7 +47,8 @@ def ours(rows: Path, out: Path) -> dict:
 
     limit = os.environ.get("MEMORY", "1GB")
     batch = int(os.environ.get("BATCH", "8192"))
-    stream.DIGITS = int(os.environ.get("DIGITS", stream.DIGITS))
+    expected = sum(path.stat().st_size for path in rows.glob("*.parquet")) * 3  # they are packed
+    expected = int(os.environ.get("EXPECTED", expected))
     stream.AHEAD = int(os.environ.get("AHEAD", stream.AHEAD))
     buckets.BUCKET_BYTES = int(os.environ.get("BUCKET", buckets.BUCKET_BYTES))
     prompt = Prompt("so_python", INSTRUCTION, "{{ instruction }}\n{{ question }}")
@@ -58,7 +59,7 @@ def ours(rows: Path, out: Path) -> dict:
         memory_limit=limit,
     )
     split = SplitSettings("hash", 0.8, 0.0, 0.2, SEED, ())
-    wanted = stream.Wanted(prompt.render, None, split, ("text_bison",), "v1")
+    wanted = stream.Wanted(prompt.render, None, split, ("text_bison",), "v1", expected)
     to = stream.Output(out / "files", out / "quarantined.parquet", out / "spill")
     order = os.environ.get("ORDER", "")
     with connect("512MB", out, int(os.environ.get("THREADS", "2"))) as connection:

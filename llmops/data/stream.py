@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmops.data.buckets import Bucket, Buckets
+from llmops.data.buckets import Bucket, Buckets, prefix_digits
 from llmops.data.cleaning import (
     QUARANTINED_SCHEMA,
     Asked,
@@ -51,7 +51,7 @@ from llmops.files import disk_errors
 from llmops.ports import Progress
 
 AHEAD = 2  # batches read, and buckets prepared, before they are asked for
-DIGITS = 2  # of the key that name a bucket: the number of rows is not known beforehand
+UNKNOWN_BYTES = 1 << 40  # where nobody knows how much will come: as many buckets as there may be
 _MARK = "\ue000llmops question\ue000"
 _JOINS = {None: ROW_KEY, "question": QUESTION, "answer": ANSWER}
 
@@ -74,6 +74,9 @@ class Wanted:
     split: SplitSettings
     formats: tuple[str, ...]
     tag: str
+    expected_bytes: int | None = (
+        None  # of the rows to come; decides nothing but the number of buckets
+    )
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,13 @@ def stream(
         BackendError: If the warehouse stops in mid-stream, or the disk is full.
     """
     _check(asked, wanted)
+    expected = UNKNOWN_BYTES if wanted.expected_bytes is None else wanted.expected_bytes
+    digits = prefix_digits(expected, share_out(asked.memory_limit).bucket_bytes)
     treatment = Treatment(asked.texts, asked.personal, asked.rules)
     to.files.mkdir(parents=True, exist_ok=True)
     with (
         disk_errors(to.spill.parent, setting="store.path"),
-        Buckets(to.spill, _spilt(asked), DIGITS) as buckets,
+        Buckets(to.spill, _spilt(asked), digits) as buckets,
         RowWriter(to.quarantined, QUARANTINED_SCHEMA) as writer,
     ):
         quarantine = Quarantine(writer, asked.columns, treatment)

@@ -76,6 +76,7 @@ def run(work: Work[Settings]) -> Outcome:
 
     settings, warehouse = work.settings, work.adapters.warehouse()
     _check(settings)
+    check = warehouse.check(settings.query, max_rows=settings.max_rows)
     result = warehouse.query(
         settings.query, max_bytes=settings.max_bytes, max_rows=settings.max_rows
     )
@@ -87,6 +88,7 @@ def run(work: Work[Settings]) -> Outcome:
         settings.split,
         settings.formats,
         settings.version,
+        check.bytes,
     )
     to = Output(work.outputs["files"], work.outputs["quarantined"], work.scratch / "buckets")
     made = stream(result.batches(), asked, wanted, to, work.progress)

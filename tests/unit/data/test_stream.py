@@ -1,5 +1,6 @@
 """One pass gives the files of the separate steps, whatever it runs with, and never a torn one."""
 
+import dataclasses
 import hashlib
 import random
 
@@ -100,10 +101,11 @@ def test_no_setting_changes_a_byte(tmp_path, seed, monkeypatch):
     draw, given = random.Random(seed), rows(300)
     run(tmp_path / "a", given)
     draw.shuffle(given)
-    monkeypatch.setattr(stream, "DIGITS", draw.randrange(3))
     monkeypatch.setattr(stream, "AHEAD", draw.randrange(1, 5))
     limit = draw.choice(("150MB", "1GB", "4GB"))
-    run(tmp_path / "b", given, size=draw.randrange(1, 200), memory_limit=limit)
+    expected = draw.choice((None, 0, 10**9, 10**11))
+    how = dataclasses.replace(wanted(), expected_bytes=expected)
+    run(tmp_path / "b", given, size=draw.randrange(1, 200), memory_limit=limit, wanted=how)
     assert files(tmp_path / "b") == files(tmp_path / "a")
 
 
