@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-KINDS = ("secret", "iban", "card", "email", "ip", "phone")
+KINDS = ("keys", "iban", "card", "email", "ip", "phone")
 """In the order in which they claim a place: the surest first."""
 
 # What a text must hold to be looked at for a kind; a superset that RE2 reads in linear time.
 HINTS: Mapping[str, str] = {
-    "secret": r"AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|xox[baprse]-|AIza|[sr]k_(?:live|test)_|sk-"
+    "keys": r"AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|xox[baprse]-|AIza|[sr]k_(?:live|test)_|sk-"
     r"|hf_|npm_|eyJ|PRIVATE KEY|SG\.|://[^\s/@:]*:[^\s/@]+@"
     r"|(?i:secret|token|passw|pwd|api[_-]?key|access[_-]?key|auth)",
     "iban": r"[A-Z]{2}\d{2} ?[A-Z0-9]{4}",
@@ -280,7 +280,7 @@ def _is_random(value: str, *, quoted: bool) -> bool:
 
 
 _FINDERS: Mapping[str, Callable[[str, str], Spans]] = {
-    "secret": _secrets,
+    "keys": _secrets,
     "iban": _ibans,
     "card": _cards,
     "email": _emails,

@@ -91,7 +91,7 @@ class Personal:
     ip: str = "keep"
     card: str = "keep"
     iban: str = "keep"
-    secret: str = "keep"
+    keys: str = "keep"
     phone_region: str = "US"
 
     def actions(self) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ CONFIG: Mapping[str, Any] = {
             "min_rows": 1,
         },
         "texts": {"html": "keep", "role_tags": "escape", "control_characters": "escape"},
-        "personal": dict.fromkeys(("email", "phone", "ip", "card", "iban", "secret"), "count"),
+        "personal": dict.fromkeys(("email", "phone", "ip", "card", "iban", "keys"), "count"),
         "tokens": {"tokenizer": None, "sample": 1000},
         "expectations": [],
         "memory_limit": "1GB",

@@ -103,14 +103,14 @@ def secret(draw):
     )
 
 
-MAKERS = {"email": email, "phone": phone, "ip": ip, "card": card, "iban": iban, "secret": secret}
+MAKERS = {"email": email, "phone": phone, "ip": ip, "card": card, "iban": iban, "keys": secret}
 PROSE = {
     "email": ("Write to {} if it fails again.", "My address is {}.", "(contact: {})", "<{}>"),
     "phone": ("Call me at {} after six.", "My number is {}, thanks!", "Tel: {}", "({})"),
     "ip": ("The server at {} does not answer.", "I ping {} and wait.", "from {}: timeout"),
     "card": ("I paid with {} and it failed.", "card number {}.", "It was charged to {} twice"),
     "iban": ("Please pay to {} this week.", "My IBAN is {}.", "account {}, thanks"),
-    "secret": ("My key is {} and it is refused.", "I pasted {}", "token: {} works"),
+    "keys": ("My key is {} and it is refused.", "I pasted {}", "token: {} works"),
 }
 CODE = {
     "email": (
@@ -124,7 +124,7 @@ CODE = {
     "ip": ('socket.connect(("{}", 80))', "host = '{}'", "ssh root@{}", "curl http://{}/index.html"),
     "card": ('pay(card="{}")', "number = '{}'", '{{"pan": "{}"}}', "# test with {}"),
     "iban": ('transfer(to="{}")', "iban = '{}'", '{{"iban": "{}"}}'),
-    "secret": ('client = Client("{}")', "API_KEY = '{}'", '{{"token": "{}"}}', "export TOKEN={}"),
+    "keys": ('client = Client("{}")', "API_KEY = '{}'", '{{"token": "{}"}}', "export TOKEN={}"),
 }
 NOTHING_IN_PROSE = (
     "Python 3.11.4 on Windows 10.0.19045.3086 fails, version 1.2.3.4 does not.",
