@@ -16,12 +16,13 @@ PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := constraints.txt
+PYTEST := $(VENV)/bin/pytest -q -n 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PINS) -b $(PINS) -e '.[$(1)]' || $(PIP) install -c $(PINS) -e '.[$(1)]'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check bench bench-data lock revisions clean
+.PHONY: help setup run test lint check bench bench-data lock revisions clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
@@ -33,14 +34,16 @@ run: setup ## run the example experiment; a second time everything is cached
 	@$(BIN)/python -m llmops run +experiment=so_python
 
 test: $(VENV)/.dev $(VENV)/.model ## run the whole test suite
-	$(BIN)/pytest -q
+	$(PYTEST)
 
-check: $(VENV)/.dev ## formatting, lint, types, floors, and the quick tests that need no model
+lint: $(VENV)/.dev ## formatting, lint, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -q -m 'not slow and not model'
+
+check: lint ## lint, and the quick tests that need no model
+	$(PYTEST) -m 'not slow and not model'
 
 bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
 	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 same
