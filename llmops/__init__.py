@@ -6,10 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from llmops import api as api
+from typing import Any
 
 __version__ = "0.1.0"
 
