@@ -171,11 +171,10 @@ def disclaimer(safety: Mapping[str, Any] | None) -> str:
     scorer = (safety or {}).get("scorer") or {}
     if not scorer or scorer.get("is_safety_evaluation"):
         return ""
+    if scorer.get("description"):
+        return f"This is no safety evaluation. Scored by {scorer['description']}"
     names = ", ".join(scorer.get("categories") or ()) or "nothing"
-    described = (
-        f" Scored by {scorer['description'].rstrip('.')}." if scorer.get("description") else ""
-    )
-    return f"This is no safety evaluation: the scorer knows {names} and no other harm.{described}"
+    return f"This is no safety evaluation: the scorer knows {names} and no other harm."
 
 
 def output_of(run: Mapping[str, Any], kind: str, output: str) -> Mapping[str, Any] | None:
