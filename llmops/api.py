@@ -490,7 +490,6 @@ class _Runner:
         self.folder = RunFolder.create(opened.workspace, opened.config["name"], self.run_id)
         self.surroundings = machine.surroundings(opened.workspace)  # as they were at the start
         self.engine_started = False
-        self.error: dict[str, Any] | None = None
 
     def run(self, plan: Plan, on_event: Callable[[Event], None]) -> Run:
         self._write_inputs(plan)

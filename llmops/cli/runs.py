@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,18 +58,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _row(run: Run) -> dict[str, Any]:
+    from llmops.lineage.record import tuned_loss
+
     record = run.record
     keys = ("run_id", "experiment", "version", "status", "started", "seconds", "dataset_version")
     return {key: record[key] for key in keys} | {
-        "tuned_loss": _tuned_loss(record),
+        "tuned_loss": tuned_loss(record),
         "folder": str(run.folder),
     }
-
-
-def _tuned_loss(record: Mapping[str, Any]) -> float | None:
-    contestants = (record["metrics"] or {}).get("contestants", {})
-    loss = contestants.get("tuned", {}).get("loss")
-    return loss["value"] if loss else None
 
 
 def _show(arguments: argparse.Namespace) -> int:

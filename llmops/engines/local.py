@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops.errors import Interrupted
+from llmops.processes import is_running
 from llmops.secrecy import copy_masked
 
 POLL_SECONDS = 0.05
@@ -167,18 +168,8 @@ def _clear_left_behind(base: Path) -> None:
     """Remove neutral folders of runs that were killed."""
     for folder in base.glob(f"{PREFIX}*-*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and not is_running(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)  # another user's folder stays: no permission
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class _Progress:

@@ -52,6 +52,13 @@ def steps_before(run: RunFolder) -> dict[str, Before]:
     return {s["name"]: before_of(s) for s in steps if s["status"] in ("done", "cached")}
 
 
+def tuned_loss(record: Mapping[str, Any]) -> float | None:
+    """Return the tuned model's held-out loss, nats per answer token; None if not measured."""
+    contestants = (record["metrics"] or {}).get("contestants", {})
+    loss = contestants.get("tuned", {}).get("loss")
+    return loss["value"] if loss else None
+
+
 def _step_record(
     step: PlannedStep, report: Mapping[str, Any] | None, run_id: str
 ) -> dict[str, Any]:

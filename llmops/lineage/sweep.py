@@ -13,6 +13,7 @@ from typing import Any
 
 from llmops.artifacts import digest
 from llmops.files import disk_errors, write_text
+from llmops.lineage.record import tuned_loss
 from llmops.lineage.run_folder import new_run_id
 
 
@@ -39,7 +40,7 @@ def write_member(
         "experiment": record and record["experiment"],
         "status": record["status"] if record else "failed",
         "exit_code": exit_code,
-        "tuned_loss": _tuned_loss(record),
+        "tuned_loss": record and tuned_loss(record),
         "written": datetime.now(UTC).isoformat(),
     }
     name = f"{digest(list(overrides))[:16]}.json"
@@ -55,9 +56,3 @@ def read_members(folder: Path) -> list[dict[str, Any]]:
     sweep = json.loads((folder / "sweep.json").read_text("utf-8"))
     write_text(folder / "sweep.json", json.dumps({**sweep, "members": members}, indent=1))
     return members
-
-
-def _tuned_loss(record: Mapping[str, Any] | None) -> float | None:
-    contestants = ((record or {}).get("metrics") or {}).get("contestants", {})
-    loss = contestants.get("tuned", {}).get("loss")
-    return loss["value"] if loss else None

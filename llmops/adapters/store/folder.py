@@ -28,6 +28,7 @@ from llmops.artifacts import Artifact, ArtifactKind, canonical_json, reference
 from llmops.errors import DamagedObject
 from llmops.files import disk_errors, file_sha256, publish, write_text
 from llmops.ports import IndexEntry
+from llmops.processes import is_running
 
 SETTING = "store.path"
 
@@ -210,7 +211,7 @@ class FolderStore:
         host = f"{socket.gethostname()}-"
         for folder in (self.root / "tmp").glob(f"{glob.escape(host)}*"):
             pid = folder.name.removeprefix(host).partition("-")[0]
-            if not _is_running(int(pid)):
+            if not is_running(int(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
 
     # ------------------------------------------------------------- reports
@@ -237,15 +238,6 @@ class FolderStore:
 
 def _owner() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
-
-
-def _is_running(pid: int) -> bool:
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _link(source: Path, target: Path) -> None:
