@@ -108,7 +108,8 @@ def _kind(name: str, module: str, value: Any) -> str:
 
 def _signature(value: Any) -> str:
     try:
-        text = str(inspect.signature(value))
+        # A default that names the interpreter would make the sample depend on where it is installed.
+        text = str(inspect.signature(value)).replace(repr(sys.executable), "sys.executable")
     except Exception:  # noqa: BLE001  many built-ins have none
         return ""
     return "" if " at 0x" in text else text  # a default's address differs from run to run
