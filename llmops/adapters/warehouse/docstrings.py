@@ -108,7 +108,7 @@ def _kind(name: str, module: str, value: Any) -> str:
 
 def _signature(value: Any) -> str:
     try:
-        # A default that names the interpreter would make the sample depend on where it is installed.
+        # a default may name the interpreter, which lies elsewhere in each clone
         text = str(inspect.signature(value)).replace(repr(sys.executable), "sys.executable")
     except Exception:  # noqa: BLE001  many built-ins have none
         return ""
