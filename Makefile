@@ -18,6 +18,7 @@ BIN := $(VENV)/bin
 PINS := constraints.txt
 PYTEST := $(VENV)/bin/pytest -q -n 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+comma := ,
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PINS) -b $(PINS) -e '.[$(1)]' || $(PIP) install -c $(PINS) -e '.[$(1)]'
 
 .DEFAULT_GOAL := help
@@ -53,9 +54,9 @@ bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
 		echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 lock: $(VENV)/.dev ## renew constraints.txt with the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile --quiet --extra local --extra dev --group setup \
+	$(BIN)/uv pip compile --quiet $(foreach extra,local serve sweep gcp export dev,--extra $(extra)) --group setup \
 		--no-emit-index-url --no-annotate --no-header pyproject.toml > $(VENV)/pins
-	@{ echo '# Every package of the extras local and dev, and what they need. Written by `make lock`.'; \
+	@{ echo '# Every package of every extra, and what they need. Written by `make lock`.'; \
 		echo "# torch brings its own packages for CUDA, where it has any: they are not listed."; \
 		sed -E '/^(nvidia|cuda|triton)/d; s/\+[a-z0-9.]+$$//' $(VENV)/pins; } > $(PINS)
 
@@ -79,12 +80,12 @@ $(VENV)/.installed: pyproject.toml $(PINS) | $(BIN)/python
 	@echo 'installing the pinned packages into $(VENV); a minute or two'
 	@$(PIP) install -c $(PINS) torch
 	@$(PIP) install -c $(PINS) uv || echo 'no uv here; pip takes longer'
-	@$(call install,local)
+	@$(call install,local$(comma)serve$(comma)sweep)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
 	@echo 'installing the dev tools'
-	@$(call install,dev)
+	@$(call install,gcp$(comma)export$(comma)dev)
 	@touch $@
 
 $(VENV)/.model: conf/model/smollm2.yaml | $(VENV)/.installed

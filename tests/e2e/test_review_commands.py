@@ -227,7 +227,7 @@ def test_two_runs_are_compared(toy, ran):
 
 
 def test_limit_stands_in_the_provenance_with_what_it_hides():
-    from llmops.api import _origins
+    from llmops.api.running import _origins
     from llmops.config.provenance import provenance, to_json
     from llmops.config.remembered import Checked
     from llmops.config.validate import validate

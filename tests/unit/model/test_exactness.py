@@ -99,7 +99,9 @@ def test_the_loss_and_every_gradient_are_those_of_peft(base, plain, examples, tm
         if weight.requires_grad
     }
     for name, weight in base.adapter_weights("tuned").items():
-        torch.testing.assert_close(weight.grad, gradients[name], rtol=1e-3, atol=1e-6)
+        expected_grad = gradients[name]
+        scale = float(expected_grad.abs().max())  # rounding differs from processor to processor
+        torch.testing.assert_close(weight.grad, expected_grad, rtol=1e-3, atol=1e-4 * scale)
 
 
 def test_a_new_adapter_changes_nothing(base, examples):

@@ -1,172 +1,38 @@
-"""The documented Python interface: what the commands do, as plain functions.
-
->>> from llmops import api
->>> plan = api.plan(["+experiment=so_python"])
->>> run = api.run(["+experiment=so_python", "tuning.max_steps=20"])
->>> run.record["metrics"]["contestants"]["tuned"]["loss"]["value"]
-"""
+"""Carry out a plan, write its run folder, and promote what its gate passed."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops.adapters.catalog import open_adapters, open_store
+from llmops.api.opening import Opened, limited, open_config
+from llmops.api.past import Run
+from llmops.api.planning import EVERYTHING, check_budget, planned_against
 from llmops.artifacts import canonical_json
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import Checked, checked
-from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFailed, unknown_name
-from llmops.execute import ask_source
-from llmops.lineage import lock, machine, record
-from llmops.lineage.datasets import Dataset
-from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
-from llmops.plan import build as planning
+from llmops.errors import Interrupted, LlmopsError, Refused, StepFailed, unknown_name
+from llmops.lineage import machine, record
+from llmops.lineage.run_folder import RunFolder, find_run, new_run_id
 from llmops.plan import cost
-from llmops.plan.build import Facts, Plan, Selection
-from llmops.plan.cost import Knowledge
-from llmops.plan.graph import Graph, build_graph
-from llmops.plan.keys import read_settings
-from llmops.plan.kinds import Adapters, KindTable, Source
-from llmops.plan.reference import Reference, of_lock, of_record
+from llmops.plan.build import Plan, Selection
+from llmops.plan.graph import build_graph
 from llmops.ports import Store
-from llmops.steps import step_kinds
 from llmops.worker import REQUEST
 
 if TYPE_CHECKING:
-    from llmops.config.compose import Composed
-    from llmops.plan.diff import Diff
     from llmops.review.reproduction import Reproduction
 
 ENGINES: Mapping[str, str] = {"local": "llmops.engines.local"}
-EVERYTHING = Selection()
 PAID = {"tuner", "generator", "registry"}  # what a reproduction takes from the store if it can
 Event = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that has ended: its folder and its record (the content of ``run.json``)."""
-
-    folder: Path
-    record: Mapping[str, Any]
-
-    @property
-    def exit_code(self) -> int:
-        """0 succeeded, 3 the gate refused, otherwise what the failed step's error says."""
-        if self.record["status"] == "refused":
-            return 3
-        error = self.record["error"]
-        return int(error["exit_code"]) if error else 0
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """An experiment with everything open that planning and running need."""
-
-    config: Mapping[str, Any]
-    overrides: tuple[str, ...]
-    origins: Callable[[], Mapping[str, Any]]  # who set each leaf, for provenance.json
-    digest: str
-    workspace: Path
-    kinds: KindTable
-    store: Store
-    adapters: Adapters
-
-
-def validate(overrides: Sequence[str]) -> Composed:
-    """Compose and check an experiment; run nothing.
-
-    Raises:
-        ConfigProblems: With every mistake at once.
-    """
-    return validate_members(overrides, sweep=False)[0]
-
-
-def validate_members(overrides: Sequence[str], *, sweep: bool) -> list[Composed]:
-    """Compose and check every member of a sweep, or the one experiment; run nothing.
-
-    Raises:
-        ConfigProblems: With the mistakes of all members at once.
-    """
-    from llmops.config.validate import validate_members as validate_configs
-
-    return validate_configs(overrides, sweep=sweep, wiring=_graph)
-
-
-def plan(
-    overrides: Sequence[str],
-    *,
-    limit: int | None = None,
-    selection: Selection = EVERYTHING,
-    against: str | None = None,
-) -> Plan:
-    """Say which steps of an experiment would run, why, and what they use; write nothing.
-
-    Args:
-        overrides: As on the command line, e.g. ``["+experiment=so_python"]``.
-        limit: Rows of the query's result to use; all if None.
-        selection: Steps to run again or alone.
-        against: What counts as done: ``store``, ``lock``, or a run's id. None: the store, or the
-            lock where the store has nothing of this experiment.
-
-    Raises:
-        ConfigError: If the config, its query or the selection is wrong.
-    """
-    return _planned(_open_to_read(validate(overrides), limit), selection, against)
-
-
-def plan_members(
-    overrides: Sequence[str],
-    *,
-    limit: int | None = None,
-    selection: Selection = EVERYTHING,
-    against: str | None = None,
-) -> list[Plan]:
-    """Plan every member of a sweep; see ``plan``."""
-    return [
-        _planned(_open_to_read(composed, limit), selection, against)
-        for composed in validate_members(overrides, sweep=True)
-    ]
-
-
-def diff(base: str, head: str | None = None) -> Diff:
-    """Say what a change of the config means, experiment by experiment.
-
-    Args:
-        base: A git ref, folder, experiment file, lock file or run's id: what was.
-        head: The same: what is; None for the config as it lies here.
-
-    Raises:
-        ConfigError: If one of them names nothing.
-    """
-    from llmops.review.differences import differences
-
-    return differences(base, head, workspace(), _knowledge())
-
-
-def check_budget(plans: Sequence[Plan], budget: float | None) -> None:
-    """Refuse plans that together may cost more than ``budget``, or one more than its env.budget.
-
-    Raises:
-        Refused: If a budget is exceeded, or a price or quantity is unknown.
-    """
-    estimates = [plan.estimate for plan in plans if plan.estimate is not None]
-    checks = [(one.total.money, one.budget, "env.budget") for one in estimates]
-    checks.append((cost.of_sweep(estimates).total.money, budget, "--budget"))
-    for money, allowed, setting in checks:
-        if allowed is not None and (why := cost.over_budget(money, allowed, estimates[0].currency)):
-            raise Refused(
-                f"{why}; nothing was run",
-                hint=f"raise or drop {setting}; prices stand in conf/knowledge/prices.yaml, "
-                "which a project's own file replaces",
-            )
 
 
 def run(
@@ -199,12 +65,12 @@ def run(
         Interrupted: On Ctrl-C or SIGTERM; the record says so.
     """
     known = checked(overrides)
-    opened = _open_config(
-        _limited(known.config, limit),
+    opened = open_config(
+        limited(known.config, limit),
         known.overrides,
         functools.partial(_origins, known, limit),
     )
-    planned = _planned(opened, selection, "store")
+    planned = planned_against(opened, selection, "store")
     on_plan(planned)
     check_budget([planned], budget)
     return _Runner(opened, selection).run(planned, on_event)
@@ -242,11 +108,11 @@ def reproduce(
             hint="somebody changed the file; nothing was run",
         )
     _check_resolved(config, folder.path / "config.yaml")
-    opened = _open_config(config, tuple(before["overrides"]), folder.origins)
+    opened = open_config(config, tuple(before["overrides"]), folder.origins)
     graph = build_graph(config["pipeline"], opened.kinds)
     again = (node.name for node in graph.nodes if everything or not PAID & set(node.kind.uses))
     selection = Selection(force=tuple(again))
-    planned = _planned(opened, selection, "store")
+    planned = planned_against(opened, selection, "store")
     on_plan(planned)
     check_budget([planned], None)
     made = _Runner(opened, selection, reproduces=before["run_id"]).run(planned, on_event)
@@ -274,214 +140,10 @@ def _check_resolved(config: Mapping[str, Any], path: Path) -> None:
     raise_all(Problem(str(path), dotted(m.path), m.expected, m.got, m.hint) for m in found)
 
 
-def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
-    """Write the experiment's cold graph as a KFP pipeline; the same config gives the same bytes.
-
-    Raises:
-        ConfigError: If the config is wrong.
-    """
-    from llmops.engines.pipeline import compile_pipeline as compile_graph
-
-    composed = validate(overrides)
-    graph = _graph(composed)
-    compile_graph(graph, composed.config["engine"]["image"], target)
-
-
-def runs(experiment: str | None = None) -> list[Run]:
-    """Return the workspace's runs, newest first; unreadable ones are left out."""
-    found = []
-    for folder in all_runs(workspace(), experiment):
-        try:
-            found.append(Run(folder.path, folder.record()))
-        except ConfigError:
-            continue
-    return found
-
-
-def show(name: str) -> Run:
-    """Return one run by its id or the beginning of it.
-
-    Raises:
-        ConfigError: If there is no such run, with the nearest id.
-    """
-    folder = find_run(workspace(), name)
-    return Run(folder.path, folder.record())
-
-
-def datasets() -> list[Dataset]:
-    """Return the workspace's dataset versions, those of the newest runs first."""
-    from llmops.adapters.store.folder import open_store as open_folder
-    from llmops.lineage.datasets import datasets as known
-
-    where = workspace()
-    config = {"kind": "folder", "path": ".llmops/store"}
-    newest = runs()
-    for run in newest:
-        stored = _read_config(run).get("store")
-        if stored:
-            config = stored
-            break
-    return known([run.record for run in newest], open_folder(config, where))
-
-
-def _read_config(run: Run) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        loaded: Mapping[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))
-    except (OSError, yaml.YAMLError):
-        return {}
-    return loaded or {}
-
-
-def accept(name: str) -> Path:
-    """Make a run the accepted one of its experiment: write the lock and return its path.
-
-    Raises:
-        ConfigError: If there is no such run.
-        Refused: If it did not succeed.
-    """
-    return lock.write_lock(workspace(), show(name).record)
-
-
-# ------------------------------------------------------------------ planning
-
-
-def _graph(composed: Composed) -> Graph:
-    kinds = step_kinds(composed.config["project"]["steps"])
-    return build_graph(composed.config["pipeline"], kinds)
-
-
-def _open_to_read(composed: Composed, limit: int | None) -> _Opened:
-    return _open_config(
-        _limited(composed.config, limit),
-        composed.overrides,
-        dict,  # a plan tells of no origins
-        read_only=True,
-    )
-
-
-def _open_config(
-    config: Mapping[str, Any],
-    overrides: tuple[str, ...],
-    origins: Callable[[], Mapping[str, Any]],
-    *,
-    read_only: bool = False,
-) -> _Opened:
-    where = workspace()
-    store = open_store(config, where)
-    return _Opened(
-        config=config,
-        overrides=overrides,
-        origins=origins,
-        digest=config_digest(config),
-        workspace=where,
-        kinds=step_kinds(config["project"]["steps"]),
-        store=store,
-        adapters=open_adapters(config, store, where, read_only=read_only),
-    )
-
-
-def _limited(config: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
-    if limit is None or "dataset" not in config:
-        return config
-    if limit < 1:
-        raise ConfigError(f"--limit {limit}", hint="give a number of rows, 1 or more")
-    return {**config, "dataset": {**config["dataset"], "max_rows": limit}}
-
-
-def _planned(opened: _Opened, selection: Selection, against: str | None) -> Plan:
-    """Plan against what was asked for; by default the store, or the lock if that knows more."""
-    graph = build_graph(opened.config["pipeline"], opened.kinds)
-    sources = _sources(graph, opened)
-    if against not in (None, "store"):
-        return _build(opened, selection, sources, _reference(opened, str(against)))
-    plan = _build(opened, selection, sources, None)
-    known = _before(opened) or any(step.status in planning.DONE for step in plan.steps)
-    if against is None and not known and lock.lock_path(opened.workspace, plan.experiment).exists():
-        return _build(opened, selection, sources, _reference(opened, "lock"))
-    return plan
-
-
-def _build(
-    opened: _Opened,
-    selection: Selection,
-    sources: Mapping[str, Source],
-    compared: Reference | None,
-) -> Plan:
-    before = compared.before if compared else _before(opened)
-    assumed = compared.sources if compared else {}
-    unknown = frozenset(step for step, source in sources.items() if not source.known)
-    facts = Facts(
-        entry=compared.entries.get if compared else opened.store.entry,
-        sources={
-            step: assumed[step] if step in unknown & assumed.keys() else source.facts
-            for step, source in sources.items()
-        },
-        before=before,
-        unknown=unknown - assumed.keys(),
-        hit="unchanged" if compared else "cached",
-    )
-    plan = planning.build(
-        opened.config,
-        opened.kinds,
-        facts,
-        config_digest=opened.digest,
-        selection=selection,
-        notes=_notes(sources, unknown & assumed.keys()),
-        against=compared.label if compared else "store",
-    )
-    known = _knowledge()
-    outside = cost.Outside({step: source.bytes for step, source in sources.items()}, before)
-    return replace(plan, estimate=cost.estimate(plan, opened.config, opened.kinds, known, outside))
-
-
-def _knowledge() -> Knowledge:
-    tables = read_tables()
-    return Knowledge(tables.prices, tables.limits, tables.models, datetime.now(UTC).date())
-
-
-def _notes(sources: Mapping[str, Source], assumed: Iterable[str]) -> tuple[str, ...]:
-    notes = [note for source in sources.values() for note in source.notes]
-    notes += [f"{step}: taken to read the same tables as then" for step in sorted(assumed)]
-    return tuple(notes)
-
-
-def _reference(opened: _Opened, against: str) -> Reference:
-    if against != "lock":
-        run = show(against)
-        return of_record(run.record, f"run {run.record['run_id']}")
-    path = lock.lock_path(opened.workspace, opened.config["name"])
-    held = lock.read_lock(path)
-    return of_lock(held, f"{path.relative_to(opened.workspace)} (run {held['run_id']})")
-
-
-def _sources(graph: Graph, opened: _Opened) -> dict[str, Source]:
-    return {
-        node.name: ask_source(
-            node.kind, read_settings(node.kind, opened.config, node.name), opened.adapters
-        )
-        for node in graph.nodes
-        if node.kind.source
-    }
-
-
-def _before(opened: _Opened) -> dict[str, planning.Before]:
-    for folder in all_runs(opened.workspace, opened.config["name"]):
-        if before := record.steps_before(folder):
-            return before
-    return {}
-
-
-# ------------------------------------------------------------------- running
-
-
 class _Runner:
     """Carries out one plan and writes its run folder."""
 
-    def __init__(
-        self, opened: _Opened, selection: Selection, reproduces: str | None = None
-    ) -> None:
+    def __init__(self, opened: Opened, selection: Selection, reproduces: str | None = None) -> None:
         self.opened = opened
         self.reproduces = reproduces  # such a run moves no alias
         self.selection = selection
@@ -517,7 +179,7 @@ class _Runner:
             failed = self._failed_step(plan)
             if failed is None or failed.error["class"] != "DamagedObject" or attempt == 2:
                 break
-            plan = _planned(self.opened, self.selection, "store")
+            plan = planned_against(self.opened, self.selection, "store")
             self.folder.write_json("plan.json", plan.as_json())
         if failed is not None:
             raise failed.as_error(self.folder.path)
@@ -626,7 +288,7 @@ class _Runner:
 def _origins(known: Checked, limit: int | None) -> dict[str, Any]:
     """Return each leaf's value, who set it and what that shadowed."""
     origins = dict(known.origins)
-    config = _limited(known.config, limit)
+    config = limited(known.config, limit)
     if config is not known.config:
         hidden = origins["dataset.max_rows"]
         origins["dataset.max_rows"] = {
@@ -693,7 +355,7 @@ def _counts(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _promote(
-    opened: _Opened, made: Mapping[str, Any], decision: Mapping[str, Any]
+    opened: Opened, made: Mapping[str, Any], decision: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Move the alias that a passed gate earns, if the gate decided in this very run.
 

@@ -1,0 +1,37 @@
+"""The documented Python interface: what the commands do, as plain functions.
+
+>>> from llmops import api
+>>> plan = api.plan(["+experiment=so_python"])
+>>> run = api.run(["+experiment=so_python", "tuning.max_steps=20"])
+>>> run.record["metrics"]["contestants"]["tuned"]["loss"]["value"]
+"""
+
+from llmops.api.opening import validate, validate_members
+from llmops.api.past import Run, accept, datasets, runs, show
+from llmops.api.planning import (
+    EVERYTHING,
+    check_budget,
+    compile_pipeline,
+    diff,
+    plan,
+    plan_members,
+)
+from llmops.api.running import reproduce, run
+
+__all__ = [
+    "EVERYTHING",
+    "Run",
+    "accept",
+    "check_budget",
+    "compile_pipeline",
+    "datasets",
+    "diff",
+    "plan",
+    "plan_members",
+    "reproduce",
+    "run",
+    "runs",
+    "show",
+    "validate",
+    "validate_members",
+]

@@ -1,0 +1,90 @@
+"""What has run: run records, dataset versions, the accepted run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops.config.project import workspace
+from llmops.errors import ConfigError
+from llmops.lineage import lock
+from llmops.lineage.datasets import Dataset
+from llmops.lineage.run_folder import all_runs, find_run
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended: its folder and its record (the content of ``run.json``)."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0 succeeded, 3 the gate refused, otherwise what the failed step's error says."""
+        if self.record["status"] == "refused":
+            return 3
+        error = self.record["error"]
+        return int(error["exit_code"]) if error else 0
+
+
+def runs(experiment: str | None = None) -> list[Run]:
+    """Return the workspace's runs, newest first; unreadable ones are left out."""
+    found = []
+    for folder in all_runs(workspace(), experiment):
+        try:
+            found.append(Run(folder.path, folder.record()))
+        except ConfigError:
+            continue
+    return found
+
+
+def show(name: str) -> Run:
+    """Return one run by its id or the beginning of it.
+
+    Raises:
+        ConfigError: If there is no such run, with the nearest id.
+    """
+    folder = find_run(workspace(), name)
+    return Run(folder.path, folder.record())
+
+
+def datasets() -> list[Dataset]:
+    """Return the workspace's dataset versions, those of the newest runs first."""
+    from llmops.adapters.store.folder import open_store as open_folder
+    from llmops.lineage.datasets import datasets as known
+
+    where = workspace()
+    config = {"kind": "folder", "path": ".llmops/store"}
+    newest = runs()
+    for run in newest:
+        stored = _read_config(run).get("store")
+        if stored:
+            config = stored
+            break
+    return known([run.record for run in newest], open_folder(config, where))
+
+
+def _read_config(run: Run) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        loaded: Mapping[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return loaded or {}
+
+
+def accept(name: str) -> Path:
+    """Make a run the accepted one of its experiment: write the lock and return its path.
+
+    Raises:
+        ConfigError: If there is no such run.
+        Refused: If it did not succeed.
+    """
+    return lock.write_lock(workspace(), show(name).record)
