@@ -294,13 +294,19 @@ class Tuner(Protocol):
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How to generate; ``temperature`` 0 is greedy."""
+    """How to generate; ``temperature`` 0 is greedy.
+
+    ``output_schema`` is a JSON Schema that a provider may be told to keep to; ``filters`` are the
+    provider's own safety settings, category -> level, in the provider's words.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
     batch_rows: int = 16
+    output_schema: Mapping[str, Any] | None = None
+    filters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -319,7 +325,10 @@ class Response:
     """One answer, in the field's shape, whatever the provider.
 
     ``finish_reason`` is ``stop``, ``length``, ``safety``, ``recitation`` or ``error``. ``safety``
-    is null where the provider rates nothing; a scorer may fill it in later.
+    is null where the provider rates nothing; a scorer may fill it in later. A category's
+    probability stands under its name, its severity, where a provider tells one, under
+    ``<name>_severity``; both in [0, 1]. ``block_reason`` is the provider's word for why it
+    blocked; ``raw`` is what the provider answered, as plain JSON, where there is more to see.
     """
 
     text: str
@@ -330,6 +339,9 @@ class Response:
     safety: Mapping[str, float] | None = None
     citations: tuple[Citation, ...] = ()
     error: str | None = None
+    block_reason: str | None = None
+    latency_s: float | None = None
+    raw: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
