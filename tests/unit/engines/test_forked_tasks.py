@@ -34,7 +34,7 @@ def test_what_a_task_prints_is_printed_and_its_success_is_told(run, capfd):
 
 def test_a_task_that_raises_fails_and_shows_its_cause(run, capfd):
     assert run("def task():\n    raise ValueError('no such luck')") == 1
-    assert "ValueError: no such luck" in capfd.readouterr().out
+    assert "ValueError: no such luck" in "".join(capfd.readouterr())
 
 
 def test_a_task_ends_with_its_own_exit_code(run):
