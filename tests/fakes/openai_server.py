@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -121,8 +122,21 @@ class _Handler(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": None if filtered else " ".join(cut)}
         usage = {"prompt_tokens": len(asked.split()) + 3, "completion_tokens": len(cut)}
         choice = {"index": 0, "message": message, "finish_reason": reason}
+        if body.get("stream"):
+            self._stream("" if filtered else " ".join(cut), reason, usage)
+            return
         reply = {"object": "chat.completion", "model": body["model"], "choices": [choice]}
         self._send(200, json.dumps({**reply, "usage": usage}).encode())
+
+    def _stream(self, text: str, reason: str, usage: dict[str, int]) -> None:
+        pieces = [piece for piece in re.split(r"(?<= )", text) if piece]
+        events: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces
+        ]
+        events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+        events.append({"choices": [], "usage": usage})
+        lines = [f"data: {json.dumps(event)}\n\n" for event in events]
+        self._send(200, "".join([": hello\n\n", *lines, "data: [DONE]\n\n"]).encode())
 
     def _error(self, status: int, code: str, message: str) -> None:
         self._send(status, json.dumps({"error": {"code": code, "message": message}}).encode())

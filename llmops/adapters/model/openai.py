@@ -6,6 +6,7 @@ answer with its error; a key, a model or an address that is wrong stops the step
 
 from __future__ import annotations
 
+import json
 import random
 import time
 import weakref
@@ -80,6 +81,28 @@ class OpenAIGenerator:
                 for one in waiting:
                     one.cancel()
 
+    def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
+        """Yield the answer in pieces, then the whole response; see ``ports.Generator``.
+
+        Asked once: what was said already cannot be asked for again.
+        """
+        body = request_body(self.model, chat, settings, self.config["max_tokens_field"])
+        streamed = body | {"stream": True, "stream_options": {"include_usage": True}}
+        started, grown = time.monotonic(), _Grown()
+        try:
+            with self.client.stream("POST", "chat/completions", json=streamed) as reply:
+                if reply.is_error:
+                    reply.read()
+                    yield _refused(reply, self.model)
+                    return
+                for line in reply.iter_lines():
+                    if piece := grown.take(line):
+                        yield piece
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as exc:
+            yield _error(f"{type(exc).__name__}: {exc}".strip(": "))
+            return
+        yield grown.response(time.monotonic() - started)
+
     def score(self, pairs: Iterable[tuple[Chat, str]], progress: Progress) -> Iterator[TokenScore]:
         """Refuse: the interface gives no probability of a text that it did not write.
 
@@ -123,6 +146,33 @@ class OpenAIGenerator:
         raise AssertionError("a loop of at least one attempt returns or raises")
 
 
+class _Grown:
+    """An answer that comes as server-sent events, put together again."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.reason: str | None = None
+        self.usage: Mapping[str, Any] = {}
+
+    def take(self, line: str) -> str:
+        """Read one line of the stream; return the text that it brings."""
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data == "[DONE]":
+            return ""
+        event = json.loads(data)
+        self.usage = event.get("usage") or self.usage
+        for choice in event.get("choices") or ():
+            self.reason = choice.get("finish_reason") or self.reason
+            delta = choice.get("delta") or {}
+            piece = str(delta.get("content") or delta.get("refusal") or "")
+            self.text += piece
+            return piece
+        return ""
+
+    def response(self, seconds: float) -> Response:
+        return _response(self.text, self.reason, self.usage, seconds)
+
+
 def request_body(
     model: str, chat: Chat, settings: GenerationSettings, max_tokens_field: str
 ) -> dict[str, Any]:
@@ -152,18 +202,23 @@ def _wait(attempt: int, asked: str | None) -> float:
 def _read(reply: httpx.Response, seconds: float) -> Response:
     body = reply.json()
     choice = body["choices"][0]
-    message, usage = choice["message"], body.get("usage") or {}
-    reason = FINISH_REASONS.get(choice.get("finish_reason"), "stop")
-    blocked = reason == "safety"
+    message = choice["message"]
+    text = message.get("content") or message.get("refusal") or ""
+    return _response(text, choice.get("finish_reason"), body.get("usage") or {}, seconds)
+
+
+def _response(text: str, reason: str | None, usage: Mapping[str, Any], seconds: float) -> Response:
+    """Return an answer; what a content filter stopped is withheld, also what came before it."""
+    finish = FINISH_REASONS.get(reason, "stop")
+    blocked = finish == "safety"
     return Response(
-        text=message.get("content") or message.get("refusal") or "",
-        finish_reason=reason,
+        text="" if blocked else text,
+        finish_reason=finish,
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         output_tokens=int(usage.get("completion_tokens") or 0),
         blocked=blocked,
-        block_reason="content_filter" if blocked else None,
+        block_reason=reason if blocked else None,
         latency_s=seconds,
-        raw=body,
     )
 
 

@@ -147,6 +147,14 @@ def test_tokens_and_seconds_are_told(endpoint):
     assert 0 < found.latency_s < 5
 
 
+def test_what_is_filtered_in_a_stream_is_withdrawn(endpoint):
+    config = endpoint.config()
+    model = ModelReference(provider="openai", base="some-model")
+    generator = catalog.adapter("generator", config, model, None, None)
+    *_, last = generator.stream((Message("user", "FILTER-ANSWER"),), SETTINGS)
+    assert (last.blocked, last.text) == (True, "")
+
+
 def test_a_wait_follows_the_service_and_grows_without_its_word():
     assert adapter._wait(1, "7") == 7.0
     assert adapter._wait(1, "900") == 30.0
