@@ -90,8 +90,9 @@ def inject(ready: Bench, fault: Fault) -> list[str]:
 
 def _commands_of_gc() -> int:
     from pathlib import Path as P
-    from llmops.files import clear_left_behind
+
     from llmops.adapters.store.folder import FolderStore
+    from llmops.files import clear_left_behind
 
     FolderStore(P(".llmops/store")).clear_temporary()
     for f in P("runs").glob("*/*/"):
