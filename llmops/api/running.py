@@ -345,7 +345,7 @@ class _FailedStep:
         log = folder / "logs" / f"{self.name}.log"
         hint = f"{self.error['hint']}\n       log: {log}" if self.error["hint"] else f"log: {log}"
         return StepFailed(
-            f"step {self.name}: {self.error['problem']}",
+            self.error["problem"],
             step=self.name,
             hint=hint,
             exit_code=self.error["exit_code"],

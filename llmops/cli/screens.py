@@ -296,7 +296,8 @@ def _show_outcome(run: Mapping[str, Any], console: Console) -> None:
     _say(told, console, style=COLOURS.get(status, "bold"))
     error = run.get("error")
     if error:
-        _say(f"error: {error['problem']}", console, style="red")
+        where = f"step {error['step']}: " if error.get("step") else ""
+        _say(f"error: {where}{error['problem']}", console, style="red")
         _say(f"hint: {error['hint']}" if error.get("hint") else "", console)
 
 
