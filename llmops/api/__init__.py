@@ -17,6 +17,7 @@ from llmops.api.planning import (
     plan_members,
 )
 from llmops.api.running import reproduce, run
+from llmops.api.storage import verify_store
 
 __all__ = [
     "EVERYTHING",
@@ -34,4 +35,5 @@ __all__ = [
     "show",
     "validate",
     "validate_members",
+    "verify_store",
 ]

@@ -48,6 +48,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
+        "store": Verb("llmops.cli.store", "check that what is stored is whole, and mend it"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
     },
     "A project": {
