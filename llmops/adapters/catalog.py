@@ -37,7 +37,11 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
     "generator": {
         "local": Entry("llmops.adapters.model.local_generator", "open_generator", "local")
     },
-    "scorer": {"profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer")},
+    "scorer": {
+        "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
+        "llama_guard": Entry("llmops.adapters.scorer.guard", "open_llama_guard"),
+        "shieldgemma": Entry("llmops.adapters.scorer.guard", "open_shieldgemma"),
+    },
     "registry": {"files": Entry("llmops.adapters.registry.files", "open_registry")},
 }
 
