@@ -51,6 +51,7 @@ class Provider:
 # Its row is as of September 2026, from the provider's page on supervised tuning.
 PROVIDERS: Mapping[str, Provider] = {
     "local": Provider(can_score=True),
+    "openai": Provider(can_score=False),
     "gemini": Provider(
         can_score=False,
         formats=("gemini",),

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from llmops.artifacts import ArtifactKind
-from llmops.ports import Generator, ModelReference, Progress, Registry, Scorer, Tuner, Warehouse
+from llmops.ports import (
+    Encoder,
+    Generator,
+    ModelReference,
+    Progress,
+    Registry,
+    Scorer,
+    Tuner,
+    Warehouse,
+)
 
 S = TypeVar("S")
 
@@ -50,6 +59,7 @@ class Adapters:
     generator: Callable[[ModelReference], Generator]
     scorer: Callable[[], Scorer]
     registry: Callable[[], Registry]
+    encoder: Callable[[], Encoder]
 
 
 @dataclass(frozen=True)
