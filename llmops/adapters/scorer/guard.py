@@ -1,9 +1,9 @@
 """Guard models: language models that were trained to say whether a text is harmful, and how.
 
-Two families by the form of their verdict. A Llama Guard carries its list of hazards in its own chat
-template and answers ``safe`` or ``unsafe`` with the codes of the hazards. A ShieldGemma is shown one
-policy at a time and answers Yes or No. Either runs wherever a generator runs: on this machine, or
-behind an endpoint. A verdict that cannot be read is no score. Knows no threshold.
+Two families by the form of their verdict. A Llama Guard has its list of hazards in its own chat
+template and answers ``safe`` or ``unsafe`` with the codes of the hazards. A ShieldGemma is shown
+one policy at a time and answers Yes or No. Either runs wherever a generator runs: on this machine,
+or behind an endpoint. A verdict that cannot be read is no score. Knows no threshold.
 """
 
 from __future__ import annotations
