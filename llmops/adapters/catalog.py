@@ -42,7 +42,11 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
         kind: Entry("llmops.adapters.encoder.transformers_encoder", "open_encoder", "local")
         for kind in ("wheel", "huggingface")
     },
-    "scorer": {"profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer")},
+    "scorer": {
+        "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
+        "llama_guard": Entry("llmops.adapters.scorer.guard", "open_llama_guard"),
+        "shieldgemma": Entry("llmops.adapters.scorer.guard", "open_shieldgemma"),
+    },
     "registry": {"files": Entry("llmops.adapters.registry.files", "open_registry")},
 }
 

@@ -17,6 +17,7 @@ from llmops.api.planning import (
     plan_members,
 )
 from llmops.api.running import reproduce, run
+from llmops.api.safety import safety_test
 from llmops.api.storage import verify_store
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "reproduce",
     "run",
     "runs",
+    "safety_test",
     "show",
     "validate",
     "validate_members",

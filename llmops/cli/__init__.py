@@ -45,6 +45,9 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
     },
+    "The model at work": {
+        "safety": Verb("llmops.cli.safety", "test what is caught and what is false alarm"),
+    },
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
