@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llmops.artifacts import Artifact, ArtifactKind
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 class Progress(Protocol):
@@ -135,6 +137,15 @@ class IndexEntry:
     seconds: float
 
 
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as the store keeps it; ``modified`` is POSIX time, in seconds."""
+
+    sha256: str
+    bytes: int
+    modified: float
+
+
 class Store(Protocol):
     """Content-addressed objects plus the index ``step key -> artifacts``."""
 
@@ -204,6 +215,47 @@ class Store(Protocol):
 
     def read_report(self, run_id: str, step: str) -> Mapping[str, Any] | None:
         """Return what was kept by ``write_report``, or None."""
+        ...
+
+    def objects(self) -> Iterator[StoredObject]:
+        """Yield every object, the files of folders and their manifests too, in no order."""
+        ...
+
+    def entries(self) -> Iterator[IndexEntry]:
+        """Yield every index entry that can be read, whether or not its objects still exist."""
+        ...
+
+    def reported_runs(self) -> Sequence[str]:
+        """Return the ids of the runs that left reports, sorted: of every workspace that uses it."""
+        ...
+
+    def reports(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return the readable reports of a run by the name of their step; empty if there are none.
+
+        The parent's own notes, e.g. ``_request``, are among them.
+        """
+        ...
+
+    def parts(self, artifact: Artifact) -> frozenset[str]:
+        """Return the digests of the objects that an artifact is made of, its own among them.
+
+        A folder whose manifest is gone or damaged is only itself.
+        """
+        ...
+
+    def remove_object(self, sha256: str) -> None:
+        """Remove an object with its reference and its unpacked folder; nothing if it is not there.
+
+        Never call it for what an index entry or a run that is kept still names.
+        """
+        ...
+
+    def remove_entry(self, key: str) -> None:
+        """Forget a finished step, so that it runs again; its objects stay."""
+        ...
+
+    def remove_reports(self, run_id: str) -> None:
+        """Remove what the workers of a run reported."""
         ...
 
 
@@ -287,6 +339,8 @@ class Tuner(Protocol):
 
         Raises:
             DataError: If no example can be used, or a provider limit is exceeded.
+            Pending: If a remote job is still at work when the tuner's patience is over; the same
+                request later goes on waiting for that very job.
             BackendError: If the model or the service fails.
         """
         ...
@@ -370,6 +424,17 @@ class Generator(Protocol):
         """
         ...
 
+    def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
+        """Yield the answer's text in pieces as they come, and at last the whole `Response`.
+
+        The pieces, joined, are the response's text, unless the provider withdraws what it said:
+        then ``blocked`` is true and the text empty. Closing the iterator early stops the work.
+
+        Raises:
+            BackendError: If the model or the service fails as a whole.
+        """
+        ...
+
     def score(self, pairs: Iterable[tuple[Chat, str]], progress: Progress) -> Iterator[TokenScore]:
         """Yield the likelihood of each reference answer, in order."""
         ...
@@ -384,6 +449,21 @@ class Scorer(Protocol):
 
     def score(self, texts: Sequence[str]) -> Sequence[Mapping[str, float] | None]:
         """Return a score per category for each text, or None where a text could not be scored."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors: texts that mean nearly the same lie near each other."""
+
+    description: str
+    dimensions: int
+
+    def encode(self, texts: Sequence[str], progress: Progress) -> NDArray[np.float32]:
+        """Return one row a text, (texts, dimensions), each of length 1; an empty text counts too.
+
+        So the cosine of two texts is the product of their rows. The same text gives the same row
+        whatever stands beside it, to about 1e-6.
+        """
         ...
 
 
@@ -403,28 +483,92 @@ class ModelVersion:
     registered_by: str  # run id
 
 
+HistoryEvent = Literal["move", "rollback", "drop", "delete"]
+ANY = -1  # ``set_alias`` moves the alias whatever it points at
+
+
 @dataclass(frozen=True)
 class AliasMove:
-    """One move of an alias; ``before`` is the version it left, null if it is new."""
+    """One thing that happened to a model: an alias moved or was dropped, or a version was deleted.
 
-    alias: str
+    ``before`` is the version that the alias left, null if it is new; ``version`` is where it went,
+    null if it was dropped. A deletion has no alias; its ``before`` is what was deleted. ``forced``
+    says that no passed gate stood behind it.
+    """
+
+    alias: str | None
     before: int | None
-    version: int
+    version: int | None
     reason: str
     at: str  # UTC, ISO 8601
+    event: HistoryEvent = "move"
+    forced: bool = False
 
 
 class Registry(Protocol):
-    """Named, versioned models with movable aliases."""
+    """Named, versioned models with movable aliases. Nothing in a history is ever taken back."""
 
     def register(
         self, name: str, model: ModelReference, *, labels: Mapping[str, str], run_id: str
     ) -> ModelVersion:
-        """Register a model, or return the version that already holds it."""
+        """Register a model, or return the version that already holds it.
+
+        The number of a deleted version is never given again.
+        """
         ...
 
-    def set_alias(self, name: str, alias: str, version: int, *, reason: str) -> ModelVersion:
-        """Point ``alias`` at ``version``; atomic under two writers; kept in the history."""
+    def set_alias(
+        self,
+        name: str,
+        alias: str,
+        version: int,
+        *,
+        reason: str,
+        expected: int | None = ANY,
+        forced: bool = False,
+    ) -> ModelVersion:
+        """Point ``alias`` at ``version``; atomic under two writers; kept in the history.
+
+        Args:
+            name: The model.
+            alias: Any plain name that is no number.
+            version: An existing version.
+            reason: Why, for the history.
+            expected: The version that the alias must point at when it is moved, None for an alias
+                that must be new; ``ANY`` moves it whatever it points at.
+            forced: Noted in the history.
+
+        Raises:
+            ConfigError: If the model or version is unknown, or the alias is no plain name.
+            Refused: If the alias does not point at ``expected``; nothing was moved.
+        """
+        ...
+
+    def rollback(self, name: str, alias: str, *, reason: str) -> ModelVersion:
+        """Point ``alias`` at the version that it held before its last move; kept in the history.
+
+        A second rollback goes one further back. Deleted versions are passed over.
+
+        Raises:
+            ConfigError: If the model or alias is unknown, or the alias held nothing before.
+        """
+        ...
+
+    def drop_alias(self, name: str, alias: str, *, reason: str) -> None:
+        """Remove an alias; kept in the history.
+
+        Raises:
+            ConfigError: If the model or alias is unknown.
+        """
+        ...
+
+    def delete(self, name: str, version: int, *, reason: str) -> None:
+        """Delete a version that no alias points at; kept in the history.
+
+        Raises:
+            ConfigError: If the model or version is unknown.
+            Refused: If an alias points at it.
+        """
         ...
 
     def get(self, name: str, alias_or_version: str) -> ModelVersion:
@@ -436,7 +580,7 @@ class Registry(Protocol):
         ...
 
     def history(self, name: str) -> Sequence[AliasMove]:
-        """Return the moves of a model's aliases, oldest first.
+        """Return what happened to a model's aliases and versions, oldest first.
 
         Raises:
             ConfigError: If the model is unknown.
@@ -444,5 +588,31 @@ class Registry(Protocol):
         ...
 
     def list(self) -> Sequence[ModelVersion]:
-        """Return every version, by name, then newest first."""
+        """Return every version that was not deleted, by name, then newest first."""
+        ...
+
+
+# ------------------------------------------------------------------- exporter
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model written out for other programs; ``files`` are relative to the folder."""
+
+    folder: Path
+    files: tuple[str, ...]
+    bytes: int
+
+
+class Exporter(Protocol):
+    """Writes a model's weights so that programs other than llmops load them."""
+
+    def export(self, model: ModelReference, adapter: Path | None, target: Path) -> Exported:
+        """Write the tuned model, the adapter merged into its base, into the new folder ``target``.
+
+        Raises:
+            ConfigError: If ``target`` exists and is not empty.
+            BackendError: If the base is not here, or the disk refuses; ``target`` is not left
+                half-written.
+        """
         ...

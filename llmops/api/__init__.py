@@ -17,6 +17,7 @@ from llmops.api.planning import (
     plan_members,
 )
 from llmops.api.running import reproduce, run
+from llmops.api.safety import safety_test
 
 __all__ = [
     "EVERYTHING",
@@ -31,6 +32,7 @@ __all__ = [
     "reproduce",
     "run",
     "runs",
+    "safety_test",
     "show",
     "validate",
     "validate_members",

@@ -8,6 +8,7 @@ import pytest
 
 from llmops.adapters import catalog
 from llmops.ports import GenerationSettings, Message, ModelReference
+from tests.fakes.openai_server import openai_server
 from tests.unit.model import tiny_llama
 
 
@@ -23,8 +24,27 @@ class LocalHarness:
         config = tiny_llama.model_config()
         return catalog.adapter("generator", config, reference, None, self.cache)
 
+    def close(self):
+        """Nothing to end."""
 
-ADAPTERS = {"local": LocalHarness}
+
+class OpenAIHarness:
+    """The OpenAI-compatible generator over an endpoint on loopback."""
+
+    def __init__(self, folder):
+        self.serving = openai_server()
+        self.server = self.serving.__enter__()
+
+    def generator(self):
+        reference = ModelReference(provider="openai", base="some-model")
+        config = self.server.config()
+        return catalog.adapter("generator", config, reference, None, None)
+
+    def close(self):
+        self.serving.__exit__(None, None, None)
+
+
+ADAPTERS = {"local": LocalHarness, "openai": OpenAIHarness}
 GREEDY = GenerationSettings(max_new_tokens=12, batch_rows=4)
 CHANCE = replace(GREEDY, temperature=1.0, top_p=0.9, seed=3)
 CHATS = [(Message("user", tiny_llama.question(number)),) for number in range(10)]
@@ -33,7 +53,9 @@ PAIRS = [(chat, tiny_llama.answer(number)) for number, chat in enumerate(CHATS)]
 
 @pytest.fixture(scope="module", params=ADAPTERS.values(), ids=ADAPTERS.keys())
 def generator(request, tmp_path_factory):
-    return request.param(tmp_path_factory.mktemp("generator")).generator()
+    harness = request.param(tmp_path_factory.mktemp("generator"))
+    yield harness.generator()
+    harness.close()
 
 
 def quiet(done, total, note=""):
@@ -93,6 +115,26 @@ def test_a_prompt_that_is_too_long_becomes_an_error_row_among_answers(generator)
 
 def test_nothing_to_answer_gives_nothing(generator):
     assert texts(generator, [], GREEDY) == []
+
+
+def test_a_stream_gives_the_pieces_and_at_last_the_answer_that_generate_gives(generator):
+    whole = next(iter(generator.generate(CHATS[:1], GREEDY, quiet)))
+    *pieces, last = generator.stream(CHATS[0], GREEDY)
+    assert replace(last, latency_s=None) == replace(whole, latency_s=None)
+    assert "".join(pieces) == whole.text
+    assert len(pieces) > 1
+
+
+def test_a_stream_that_is_given_up_leaves_the_generator_at_work(generator):
+    stream = generator.stream(CHATS[0], GREEDY)
+    next(stream)
+    stream.close()
+    assert texts(generator, CHATS[:1], GREEDY) == texts(generator, CHATS[:1], GREEDY)
+
+
+def test_a_prompt_that_is_too_long_streams_an_error_row(generator):
+    (only,) = generator.stream((Message("user", "word " * 100_000),), GREEDY)
+    assert only.finish_reason == "error"
 
 
 def test_scores_come_in_order(generator):

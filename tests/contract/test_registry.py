@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from llmops.adapters import catalog
-from llmops.errors import BackendError, ConfigError
+from llmops.errors import BackendError, ConfigError, Refused
 from llmops.ports import ModelReference
 
 ADAPTERS = [pytest.param({"kind": "files", "path": "the registry"}, id="files")]
@@ -167,6 +167,128 @@ def test_an_alias_that_is_no_plain_name_is_refused(registry, alias):
         registry.set_alias("so_python", alias, 1, reason="odd")
 
 
+def three_champions(registry):
+    for number in (1, 2, 3):
+        register(registry, other(number))
+        registry.set_alias("so_python", "champion", number, reason=f"{number} was best")
+
+
+def test_an_alias_moves_only_from_where_it_was_expected(registry):
+    register(registry)
+    register(registry, other(2))
+    registry.set_alias("so_python", "champion", 1, reason="first", expected=None)
+    with pytest.raises(Refused, match="somebody moved it"):
+        registry.set_alias("so_python", "champion", 2, reason="late", expected=None)
+    with pytest.raises(Refused, match="is version 1 now"):
+        registry.set_alias("so_python", "champion", 2, reason="late", expected=2)
+    assert registry.get("so_python", "champion").version == 1
+    assert len(registry.history("so_python")) == 1
+    moved = registry.set_alias("so_python", "champion", 2, reason="better", expected=1)
+    assert moved.aliases == ("champion",)
+
+
+def test_a_forced_move_stays_marked(registry):
+    register(registry)
+    registry.set_alias("so_python", "champion", 1, reason="the demo", forced=True)
+    assert [(m.reason, m.forced) for m in registry.history("so_python")] == [("the demo", True)]
+
+
+def test_a_rollback_goes_back_and_a_second_one_further(registry):
+    three_champions(registry)
+    back = [registry.rollback("so_python", "champion", reason="worse").version for _ in range(2)]
+    assert back == [2, 1]
+    assert registry.get("so_python", "champion").version == 1
+    events = [(m.event, m.before, m.version) for m in registry.history("so_python")]
+    assert events[3:] == [("rollback", 3, 2), ("rollback", 2, 1)]
+
+
+def test_a_rollback_has_an_end(registry):
+    register(registry)
+    registry.set_alias("so_python", "champion", 1, reason="first")
+    with pytest.raises(ConfigError, match="no version before"):
+        registry.rollback("so_python", "champion", reason="worse")
+    assert registry.get("so_python", "champion").version == 1
+
+
+def test_a_move_after_a_rollback_is_rolled_back_to_where_that_went(registry):
+    three_champions(registry)
+    registry.rollback("so_python", "champion", reason="worse")
+    registry.set_alias("so_python", "champion", 3, reason="better after all")
+    assert registry.rollback("so_python", "champion", reason="no").version == 2
+
+
+def test_a_rollback_passes_over_what_was_deleted(registry):
+    three_champions(registry)
+    registry.delete("so_python", 2, reason="its licence was withdrawn")
+    assert registry.rollback("so_python", "champion", reason="worse").version == 1
+
+
+@pytest.mark.parametrize("verb", ["rollback", "drop_alias"])
+def test_an_alias_that_is_not_there_is_told_with_the_nearest(registry, verb):
+    register(registry)
+    registry.set_alias("so_python", "champion", 1, reason="first")
+    with pytest.raises(ConfigError) as caught:
+        getattr(registry, verb)("so_python", "champoin", reason="x")
+    assert "champion" in caught.value.hint
+
+
+def test_a_dropped_alias_is_gone_and_stays_in_the_history(registry):
+    register(registry)
+    registry.set_alias("so_python", "shadow", 1, reason="a trial")
+    registry.drop_alias("so_python", "shadow", reason="over")
+    assert registry.get("so_python", "1").aliases == ()
+    last = registry.history("so_python")[-1]
+    assert (last.event, last.alias, last.before, last.version) == ("drop", "shadow", 1, None)
+
+
+def test_a_deleted_version_is_gone_and_its_number_is_never_given_again(registry):
+    register(registry)
+    register(registry, other(2))
+    registry.delete("so_python", 2, reason="a trial")
+    with pytest.raises(ConfigError, match="version or alias '2'"):
+        registry.get("so_python", "2")
+    assert [one.version for one in registry.list()] == [1]
+    assert register(registry, other(2)).version == 3
+    last = registry.history("so_python")[-1]
+    assert (last.event, last.alias, last.before, last.reason) == ("delete", None, 2, "a trial")
+
+
+def test_a_version_that_an_alias_points_at_is_not_deleted(registry):
+    register(registry)
+    registry.set_alias("so_python", "champion", 1, reason="first")
+    with pytest.raises(Refused, match="is champion; nothing was deleted"):
+        registry.delete("so_python", 1, reason="tidy")
+    assert registry.get("so_python", "champion").version == 1
+
+
+def _take_champion(config, workspace, version, outcome):
+    registry = catalog.adapter("registry", config, workspace)
+    try:
+        registry.set_alias("so_python", "champion", version, reason="mine", expected=None)
+    except Refused:
+        outcome.put("refused")
+    else:
+        outcome.put("moved")
+
+
+def test_of_two_writers_that_expect_the_same_one_moves_the_alias(registry, config, tmp_path):
+    for number in range(4):
+        register(registry, other(number))
+    context = multiprocessing.get_context("fork")
+    outcome = context.Queue()
+    writers = [
+        context.Process(target=_take_champion, args=(config, tmp_path, version, outcome))
+        for version in (1, 2, 3, 4)
+    ]
+    for writer in writers:
+        writer.start()
+    said = sorted(outcome.get(timeout=60) for _ in writers)
+    for writer in writers:
+        writer.join()
+    assert said == ["moved", "refused", "refused", "refused"]
+    assert len(registry.history("so_python")) == 1
+
+
 def _write_much(config, workspace, writer):
     registry = catalog.adapter("registry", config, workspace)
     for number in range(6):
@@ -211,6 +333,13 @@ class TestFiles:
         assert registry.set_alias("so_python", "champion", 1, reason="first").aliases == (
             "champion",
         )
+
+    def test_a_history_of_the_first_release_reads_on(self, registry):
+        register(registry)
+        old = {"alias": "champion", "before": None, "version": 1, "reason": "first", "at": "2026"}
+        (registry.root / "so_python" / "history.jsonl").write_text(json.dumps(old) + "\n")
+        move = registry.history("so_python")[0]
+        assert (move.event, move.forced, move.version) == ("move", False, 1)
 
     def test_a_damaged_file_is_named(self, registry):
         register(registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,86 @@ def test_a_refusing_disk_ends_in_a_backend_error_that_says_where(store, tmp_path
     with pytest.raises(BackendError) as caught:
         store.record(blocked)
     assert "store.path" in caught.value.hint
+
+
+def test_every_object_is_listed_once_with_its_size(store):
+    single = store.put(written(store, b"12345"), "json")
+    folder = store.put(folder_with(store, {"a": b"1", "b": b"22"}), "folder")
+    listed = {one.sha256: one.bytes for one in store.objects()}
+    assert listed[single.sha256] == 5
+    assert set(listed) == {single.sha256} | store.parts(folder)
+    assert sorted(listed[part] for part in store.parts(folder) - {folder.sha256}) == [1, 2]
+
+
+def test_an_object_tells_when_it_was_made(store):
+    before = time.time() - 5
+    store.put(written(store, b"x"), "json")
+    assert all(before < one.modified < time.time() + 5 for one in store.objects())
+
+
+def test_an_empty_store_lists_nothing(store):
+    assert list(store.objects()) == list(store.entries()) == list(store.reported_runs()) == []
+
+
+def test_a_single_object_is_its_own_only_part(store):
+    artifact = store.put(written(store, b"x"), "json")
+    assert store.parts(artifact) == {artifact.sha256}
+
+
+def test_a_folder_whose_manifest_is_gone_is_only_itself(store):
+    folder = store.put(folder_with(store, {"a": b"1"}), "folder")
+    store.remove_object(folder.sha256)
+    assert store.parts(folder) == {folder.sha256}
+
+
+def test_a_removed_object_is_gone_and_can_be_made_again(store):
+    artifact = store.put(written(store, b"x"), "json")
+    store.remove_object(artifact.sha256)
+    with pytest.raises(DamagedObject):
+        store.find(artifact.sha256)
+    with pytest.raises(DamagedObject):
+        store.local_path(artifact)
+    assert list(store.objects()) == []
+    assert store.local_path(store.put(written(store, b"x"), "json")).read_bytes() == b"x"
+
+
+def test_removing_what_is_not_there_does_nothing(store):
+    store.remove_object("0" * 64)
+    store.remove_entry("0" * 64)
+    store.remove_reports("no-such-run")
+
+
+def test_entries_are_listed_even_if_their_objects_are_gone(store):
+    made = entry({"out": store.put(written(store, b"x"), "json")})
+    store.record(made)
+    store.remove_object(made.outputs["out"].sha256)
+    assert list(store.entries()) == [made]
+
+
+def test_a_removed_entry_is_forgotten_and_its_objects_stay(store):
+    made = entry({"out": store.put(written(store, b"x"), "json")})
+    store.record(made)
+    store.remove_entry(made.key)
+    assert store.entry(made.key) is None
+    assert list(store.entries()) == []
+    assert store.local_path(made.outputs["out"]).read_bytes() == b"x"
+
+
+def test_the_reports_of_a_run_are_listed_and_removed_together(store):
+    store.write_report("run-2", "one", {"status": "done"})
+    store.write_report("run-2", "two", {"status": "failed"})
+    store.write_report("run-1", "one", {"status": "done"})
+    assert list(store.reported_runs()) == ["run-1", "run-2"]
+    assert store.reports("run-2") == {"one": {"status": "done"}, "two": {"status": "failed"}}
+    store.remove_reports("run-2")
+    assert list(store.reported_runs()) == ["run-1"]
+    assert store.reports("run-2") == {}
+
+
+@pytest.mark.parametrize("odd", ["", ".", "..", "../objects"])
+def test_only_the_reports_of_a_run_are_removed_by_remove_reports(store, odd):
+    artifact = store.put(written(store, b"x"), "json")
+    store.write_report("run", "step", {})
+    store.remove_reports(odd)
+    assert store.local_path(artifact).read_bytes() == b"x"
+    assert store.reports("run") == {"step": {}}

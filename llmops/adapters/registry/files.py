@@ -1,6 +1,7 @@
 """A model registry of files: one folder a model, safe under several writers on one machine.
 
     <name>/versions/<n>.json    a version; written once, never changed
+    <name>/deleted/<n>.json     a version that was deleted; its number is not given again
     <name>/aliases.json         alias -> version, replaced as a whole
     <name>/history.jsonl        every move of an alias with its reason; only ever longer
 
@@ -20,10 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llmops.adapters.registry.moves import check_expected, check_unaliased, version_before
 from llmops.artifacts import canonical_json, digest
 from llmops.errors import BackendError, ConfigError, unknown_name
 from llmops.files import disk_errors, write_text
-from llmops.ports import AliasMove, ModelReference, ModelVersion
+from llmops.ports import ANY, AliasMove, ModelReference, ModelVersion
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
 NAME_LIMIT = 100  # characters, so that every path stays valid everywhere
@@ -57,7 +59,7 @@ class FileRegistry:
             for version in self._versions(name):
                 if version.digest == content:
                     return version
-            number = max(_numbers(folder), default=0) + 1
+            number = max([*_numbers(folder), *_numbers(folder, "deleted")], default=0) + 1
             document = {
                 "name": name,
                 "version": number,
@@ -70,28 +72,78 @@ class FileRegistry:
             write_text(folder / "versions" / f"{number}.json", canonical_json(document) + "\n")
             return self._version(name, number)
 
-    def set_alias(self, name: str, alias: str, version: int, *, reason: str) -> ModelVersion:
+    def set_alias(
+        self,
+        name: str,
+        alias: str,
+        version: int,
+        *,
+        reason: str,
+        expected: int | None = ANY,
+        forced: bool = False,
+    ) -> ModelVersion:
         """Point ``alias`` at ``version`` and note it in the history; doing so twice moves nothing.
 
         Raises:
             ConfigError: If the model or version is unknown, or the alias reads as a number.
+            Refused: If the alias does not point at ``expected``.
             BackendError: If the disk refuses.
         """
         _check_name("alias", alias)
         if alias.isdecimal():
             raise ConfigError(f"alias '{alias}' is a number: it would read as a version")
         self._check_version(name, str(version))
+        with _writing(self.root / name):
+            self._check_version(name, str(version))  # it may have been deleted meanwhile
+            before = _aliases(self.root / name).get(alias)
+            check_expected(name, alias, before, expected)
+            if before != version:
+                move = AliasMove(alias, before, version, reason, _now(), forced=forced)
+                self._move(name, move)
+        return self._version(name, version)
+
+    def rollback(self, name: str, alias: str, *, reason: str) -> ModelVersion:
+        """Point ``alias`` at what it held before its last move; see ``ports.Registry``."""
+        self._check_model(name)
         folder = self.root / name
         with _writing(folder):
-            aliases = _aliases(folder)
-            before = aliases.get(alias)
-            if before != version:
-                move = AliasMove(alias, before, version, reason, _now())
-                _append(folder / "history.jsonl", canonical_json(asdict(move)))
-                write_text(
-                    folder / "aliases.json", canonical_json({**aliases, alias: version}) + "\n"
-                )
+            before = self._held(name, alias)
+            version = version_before(self.history(name), name, alias, _numbers(folder))
+            self._move(name, AliasMove(alias, before, version, reason, _now(), "rollback"))
         return self._version(name, version)
+
+    def drop_alias(self, name: str, alias: str, *, reason: str) -> None:
+        """Remove an alias; see ``ports.Registry``."""
+        self._check_model(name)
+        with _writing(self.root / name):
+            before = self._held(name, alias)
+            self._move(name, AliasMove(alias, before, None, reason, _now(), "drop"))
+
+    def delete(self, name: str, version: int, *, reason: str) -> None:
+        """Delete a version that no alias points at; see ``ports.Registry``."""
+        folder = self.root / name
+        self._check_version(name, str(version))
+        with _writing(folder):
+            self._check_version(name, str(version))
+            check_unaliased(self._version(name, version))
+            gone = AliasMove(None, version, None, reason, _now(), "delete")
+            _append(folder / "history.jsonl", canonical_json(asdict(gone)))
+            (folder / "deleted").mkdir(exist_ok=True)
+            (folder / "versions" / f"{version}.json").rename(folder / "deleted" / f"{version}.json")
+
+    def _held(self, name: str, alias: str) -> int:
+        aliases = _aliases(self.root / name)
+        if alias not in aliases:
+            raise unknown_name("alias", alias, aliases, where=f"model '{name}'")
+        return aliases[alias]
+
+    def _move(self, name: str, move: AliasMove) -> None:
+        """Note a move, then make it; the caller holds the model's lock."""
+        folder = self.root / name
+        _append(folder / "history.jsonl", canonical_json(asdict(move)))
+        kept = {alias: at for alias, at in _aliases(folder).items() if alias != move.alias}
+        moved = kept if move.version is None else {**kept, str(move.alias): move.version}
+        write_text(folder / "aliases.json", canonical_json(moved) + "\n")
 
     def get(self, name: str, alias_or_version: str) -> ModelVersion:
         """Return one version, by its number or an alias.
@@ -111,7 +163,7 @@ class FileRegistry:
         return [version for name in self._names() for version in self._versions(name)]
 
     def history(self, name: str) -> Sequence[AliasMove]:
-        """Return the moves of this model's aliases, oldest first.
+        """Return what happened to this model's aliases and versions, oldest first.
 
         Raises:
             ConfigError: If the model is unknown.
@@ -188,8 +240,8 @@ def _writing(folder: Path) -> Iterator[None]:
             ) from exc
 
 
-def _numbers(folder: Path) -> Sequence[int]:
-    paths = (folder / "versions").glob("*.json")
+def _numbers(folder: Path, kept: str = "versions") -> Sequence[int]:
+    paths = (folder / kept).glob("*.json")
     return [int(path.stem) for path in paths if path.stem.isdecimal()]
 
 

@@ -13,24 +13,29 @@ Layout::
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import shutil
-import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llmops.artifacts import Artifact, ArtifactKind, canonical_json, reference
 from llmops.errors import DamagedObject
-from llmops.files import disk_errors, file_sha256, publish, write_text
-from llmops.ports import IndexEntry
-from llmops.processes import is_running
+from llmops.files import (
+    clear_left_behind,
+    disk_errors,
+    file_sha256,
+    owner,
+    publish,
+    write_text,
+)
+from llmops.ports import IndexEntry, StoredObject
 
 SETTING = "store.path"
+SHA256_LENGTH = 64
 
 
 def open_store(config: Mapping[str, Any], workspace: Path) -> FolderStore:
@@ -164,14 +169,8 @@ class FolderStore:
 
     def entry(self, key: str) -> IndexEntry | None:
         """Return the index entry whose objects all exist, or None."""
-        path = self.root / "index" / f"{key}.json"
-        try:
-            fields = json.loads(path.read_text("utf-8"))
-            outputs = {name: reference(out) for name, out in fields.pop("outputs").items()}
-            entry = IndexEntry(**fields, outputs=outputs)
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-        return entry if all(self.has(out) for out in outputs.values()) else None
+        entry = _entry(self.root / "index" / f"{key}.json")
+        return entry if entry and all(self.has(out) for out in entry.outputs.values()) else None
 
     def record(self, entry: IndexEntry) -> None:
         """Write the index entry; call it last."""
@@ -204,15 +203,14 @@ class FolderStore:
         """Return a fresh folder on the store's own disk, for work that will be published."""
         folder = self._folder("tmp")
         with disk_errors(self.root, setting=SETTING):
-            return Path(tempfile.mkdtemp(dir=folder, prefix=f"{_owner()}-"))
+            return Path(tempfile.mkdtemp(dir=folder, prefix=f"{owner()}-"))
 
     def clear_temporary(self) -> None:
-        """Remove what killed processes of this machine left under ``tmp``."""
-        host = f"{socket.gethostname()}-"
-        for folder in (self.root / "tmp").glob(f"{glob.escape(host)}*"):
-            pid = folder.name.removeprefix(host).partition("-")[0]
-            if not is_running(int(pid)):
-                shutil.rmtree(folder, ignore_errors=True)
+        """Remove what killed processes of this machine left half-written."""
+        clear_left_behind(self.root / "tmp", prefix="")
+        reports = (self.root / "runs").glob("*/")
+        for folder in (self.root / "refs", self.root / "index", *reports):
+            clear_left_behind(folder)
 
     # ------------------------------------------------------------- reports
 
@@ -229,6 +227,61 @@ class FolderStore:
         report: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
         return report
 
+    # ------------------------------------------------ listing and removing
+
+    def objects(self) -> Iterator[StoredObject]:
+        """Yield every object; what is being written or was set aside as damaged is none."""
+        for path in (self.root / "objects").glob("??/*"):
+            if len(path.name) == SHA256_LENGTH:
+                with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                    found = path.stat()
+                    yield StoredObject(path.name, found.st_size, found.st_mtime)
+
+    def entries(self) -> Iterator[IndexEntry]:
+        """Yield every index entry that can be read."""
+        for path in (self.root / "index").glob("*.json"):
+            if (entry := _entry(path)) is not None:
+                yield entry
+
+    def reported_runs(self) -> Sequence[str]:
+        """Return the ids of the runs that left reports, sorted."""
+        return sorted(path.name for path in (self.root / "runs").glob("*/"))
+
+    def reports(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return the readable reports of a run by the name of their step."""
+        found = {}
+        for path in sorted((self.root / "runs" / run_id).glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                found[path.stem] = json.loads(path.read_text("utf-8"))
+        return found
+
+    def parts(self, artifact: Artifact) -> frozenset[str]:
+        """Return the digests of the objects that an artifact is made of."""
+        own = frozenset({artifact.sha256})
+        if artifact.kind != "folder":
+            return own
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            manifest = json.loads(self._object(artifact.sha256).read_text("utf-8"))
+            return own | {file["sha256"] for file in manifest["files"]}
+        return own
+
+    def remove_object(self, sha256: str) -> None:
+        """Remove an object, its reference first: what is named is there."""
+        with disk_errors(self.root, setting=SETTING):
+            (self.root / "refs" / f"{sha256}.json").unlink(missing_ok=True)
+            shutil.rmtree(self.root / "folders" / sha256, ignore_errors=True)
+            self._object(sha256).unlink(missing_ok=True)
+
+    def remove_entry(self, key: str) -> None:
+        """Forget a finished step."""
+        with disk_errors(self.root, setting=SETTING):
+            (self.root / "index" / f"{key}.json").unlink(missing_ok=True)
+
+    def remove_reports(self, run_id: str) -> None:
+        """Remove what the workers of a run reported."""
+        if run_id in self.reported_runs():
+            shutil.rmtree(self.root / "runs" / run_id, ignore_errors=True)
+
     def _folder(self, *parts: str) -> Path:
         folder = self.root.joinpath(*parts)
         with disk_errors(self.root, setting=SETTING):
@@ -236,8 +289,13 @@ class FolderStore:
         return folder
 
 
-def _owner() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}"
+def _entry(path: Path) -> IndexEntry | None:
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+        outputs = {name: reference(out) for name, out in fields.pop("outputs").items()}
+        return IndexEntry(**fields, outputs=outputs)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _link(source: Path, target: Path) -> None:
