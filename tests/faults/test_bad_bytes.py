@@ -6,13 +6,14 @@ import contextlib
 import json
 import math
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmops.config.documents import parse
-from llmops.data.formats import lines_of
+from llmops.data.formats import Around, encode, inner, shape
 from llmops.data.own_files import read_files
 from llmops.data.parquet import RowWriter, read_batches
 from llmops.data.settings import FORMATS
@@ -102,8 +103,8 @@ def test_any_json_is_a_row_or_an_error_with_file_and_line(folder, value):
 @settings(deadline=None)
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
 def test_what_a_format_writes_is_read_back_the_same(folder, format, pairs):
-    user, answer = (pa.array(texts, pa.string()) for texts in zip(*pairs, strict=True))
-    content = "".join(lines_of(format, user, answer, None).to_pylist()).encode()
+    users, answers = (inner(encode(pl.Series(texts))) for texts in zip(*pairs, strict=True))
+    content = b"".join(shape(format, None, Around()).blocks(users, answers, range(len(pairs))))
     found = [(row["input_text"], row["output_text"]) for row in read(folder, content)]
     assert found == pairs
 
