@@ -8,6 +8,7 @@
   x DataError       4: the rows cannot be used as the config asks
   x BackendError    5: a disk, a service or a model failed; ``retryable``: asking again can help
     + DamagedObject    an object of the store is missing or not what its name says
+    + Pending          a remote job is still at work; asking again goes on waiting for it
   x StepFailed      the exit code of the step that failed
   x Interrupted     130 or 143: the user or the system asked to stop
 
@@ -79,6 +80,18 @@ class BackendError(LlmopsError):
 
 class DamagedObject(BackendError):
     """An object of the store is missing or damaged; the step that made it can make it again."""
+
+
+class Pending(BackendError):
+    """A step ended early because the remote job it waits for is still at work.
+
+    Nothing is lost: the job is recorded under the step's key, and the same step asked again goes
+    on waiting for it. ``job`` is the provider's name of it.
+    """
+
+    def __init__(self, problem: str, *, job: str, hint: str = "") -> None:
+        super().__init__(problem, hint=hint, retryable=True)
+        self.job = job
 
 
 class StepFailed(LlmopsError):

@@ -337,6 +337,8 @@ class Tuner(Protocol):
 
         Raises:
             DataError: If no example can be used, or a provider limit is exceeded.
+            Pending: If a remote job is still at work when the tuner's patience is over; the same
+                request later goes on waiting for that very job.
             BackendError: If the model or the service fails.
         """
         ...
@@ -414,6 +416,17 @@ class Generator(Protocol):
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
         """Yield one response a chat, in order; a chat that fails yields ``finish_reason`` error.
+
+        Raises:
+            BackendError: If the model or the service fails as a whole.
+        """
+        ...
+
+    def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
+        """Yield the answer's text in pieces as they come, and at last the whole `Response`.
+
+        The pieces, joined, are the response's text, unless the provider withdraws what it said:
+        then ``blocked`` is true and the text empty. Closing the iterator early stops the work.
 
         Raises:
             BackendError: If the model or the service fails as a whole.

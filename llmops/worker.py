@@ -22,7 +22,7 @@ from typing import Any
 
 from llmops.adapters.catalog import open_adapters, open_store
 from llmops.artifacts import canonical_json, digest, read_reference
-from llmops.errors import BackendError, LlmopsError
+from llmops.errors import BackendError, LlmopsError, Pending
 from llmops.execute import Result, Task, execute
 from llmops.plan.graph import build_graph
 from llmops.ports import Store
@@ -145,7 +145,8 @@ def _failure(exc: BaseException) -> dict[str, Any]:
             "hint": exc.hint if isinstance(exc, LlmopsError) else "this is a bug; see the log",
             "exit_code": exc.exit_code if isinstance(exc, LlmopsError) else 1,
             "expected": expected,
-        },
+        }
+        | ({"job": exc.job} if isinstance(exc, Pending) else {}),
     }
 
 

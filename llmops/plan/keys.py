@@ -37,11 +37,26 @@ def step_key(
         {
             "kind": kind.name,
             "revision": kind.revision,
-            "settings": {k: v for k, v in settings.items() if k not in kind.without_effect},
+            "settings": _with_effect(settings, kind.without_effect),
             "inputs": inputs,
             "source": source,
         }
     )
+
+
+def _with_effect(
+    settings: Mapping[str, Any], without: frozenset[str], above: str = ""
+) -> dict[str, Any]:
+    """Return the settings that are not below one of the paths ``without``."""
+    if not without:
+        return dict(settings)
+    return {
+        name: _with_effect(value, without, f"{above}{name}.")
+        if isinstance(value, Mapping)
+        else value
+        for name, value in settings.items()
+        if f"{above}{name}" not in without
+    }
 
 
 def _leaf(config: Mapping[str, Any], path: str, kind: StepKind, step: str) -> Any:

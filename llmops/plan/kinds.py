@@ -18,14 +18,15 @@ from llmops.ports import Generator, ModelReference, Progress, Registry, Scorer, 
 S = TypeVar("S")
 
 
-def leaf(path: str, *, in_key: bool = True) -> Any:
+def leaf(path: str, *, in_key: bool = True, without: tuple[str, ...] = ()) -> Any:
     """Declare a settings field that is read from ``path`` of the resolved config.
 
     ``path`` is dotted and may name a whole subtree. One that starts with ``with.`` is read from
     the step's own block in the pipeline file. One that cannot change the result, such as a memory
-    limit, is left out of the step's key by ``in_key=False``.
+    limit, is left out of the step's key by ``in_key=False``; ``without`` names such parts of a
+    subtree, dotted below ``path``, which need not be there.
     """
-    return field(metadata={"leaf": path, "in_key": in_key})
+    return field(metadata={"leaf": path, "in_key": in_key, "without": without})
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,17 @@ class StepKind:
 
     @property
     def without_effect(self) -> frozenset[str]:
-        """The paths among ``reads`` that cannot change the result, and so are not in the key."""
-        fields = dataclasses.fields(self.settings)
-        return frozenset(f.metadata["leaf"] for f in fields if not f.metadata.get("in_key", True))
+        """The paths that are read and cannot change the result, and so are not in the key."""
+        return frozenset(
+            path for f in dataclasses.fields(self.settings) for path in _without_effect(f.metadata)
+        )
+
+
+def _without_effect(declared: Mapping[str, Any]) -> list[str]:
+    path = declared["leaf"]
+    if not declared.get("in_key", True):
+        return [path]
+    return [f"{path}.{part}" for part in declared.get("without", ())]
 
 
 KindTable = Mapping[str, StepKind]

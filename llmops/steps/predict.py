@@ -44,7 +44,7 @@ class Settings:
     other_prompt: bool = leaf("predict.other_prompt")
     max_rows: int | None = leaf("evaluation.max_rows")
     prompt: Prompt = leaf("prompt")
-    model: Mapping[str, Any] = leaf("model")
+    model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
     scorer: Mapping[str, Any] = leaf("safety.scorer")
 
 

@@ -25,7 +25,7 @@ class Settings:
     epochs: int | None = leaf("tuning.epochs")
     max_examples: int | None = leaf("tuning.max_examples")
     seed: int = leaf("tuning.seed")
-    model: Mapping[str, Any] = leaf("model")
+    model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
 
 
 def run(work: Work[Settings]) -> Outcome:

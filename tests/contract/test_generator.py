@@ -95,6 +95,26 @@ def test_nothing_to_answer_gives_nothing(generator):
     assert texts(generator, [], GREEDY) == []
 
 
+def test_a_stream_gives_the_pieces_and_at_last_the_answer_that_generate_gives(generator):
+    whole = next(iter(generator.generate(CHATS[:1], GREEDY, quiet)))
+    *pieces, last = generator.stream(CHATS[0], GREEDY)
+    assert replace(last, latency_s=None) == replace(whole, latency_s=None)
+    assert "".join(pieces) == whole.text
+    assert len(pieces) > 1
+
+
+def test_a_stream_that_is_given_up_leaves_the_generator_at_work(generator):
+    stream = generator.stream(CHATS[0], GREEDY)
+    next(stream)
+    stream.close()
+    assert texts(generator, CHATS[:1], GREEDY) == texts(generator, CHATS[:1], GREEDY)
+
+
+def test_a_prompt_that_is_too_long_streams_an_error_row(generator):
+    (only,) = generator.stream((Message("user", "word " * 100_000),), GREEDY)
+    assert only.finish_reason == "error"
+
+
 def test_scores_come_in_order(generator):
     if not generator.can_score:
         pytest.skip("this provider cannot score")

@@ -6,7 +6,7 @@ ids; knows no text, chat or settings file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -94,7 +94,6 @@ class NextToken:
         return out.transpose(1, 2).reshape(1, len(keys), out.shape[1], -1)
 
 
-@torch.inference_mode()
 def complete(
     base: BaseModel,
     prompts: Sequence[tuple[int, ...]],
@@ -102,18 +101,37 @@ def complete(
     *,
     end: int,
     max_new_tokens: int,
-    each_token: Callable[[], None] = lambda: None,
 ) -> list[Completion]:
     """Complete every prompt until ``end`` comes or ``max_new_tokens`` are out."""
     state = _Batch(base, prompts, end, max_new_tokens)
+    for _ in _growing(state, choose, max_new_tokens):
+        pass
+    return state.completions()
+
+
+def growing(
+    base: BaseModel,
+    prompt: tuple[int, ...],
+    choose: Choose,
+    *,
+    end: int,
+    max_new_tokens: int,
+) -> Iterator[Completion]:
+    """Yield the completion of one prompt as it is after each token."""
+    state = _Batch(base, [prompt], end, max_new_tokens)
+    for _ in _growing(state, choose, max_new_tokens):
+        yield state.completions()[0]
+
+
+@torch.inference_mode()
+def _growing(state: _Batch, choose: Choose, max_new_tokens: int) -> Iterator[None]:
     logits = state.prefill()
     for _ in range(max_new_tokens):
         state.accept(choose(logits, state.open))
-        each_token()
+        yield
         if not state.open or len(state.answers[state.open[0]]) == max_new_tokens:
             break
         logits = state.next_logits()
-    return state.completions()
 
 
 class _Batch:

@@ -6,7 +6,7 @@ together; answers come back in the order of the questions. Knows no prompt, metr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,17 @@ from typing import Any
 
 import torch
 
+from llmops.adapters.model.background import in_background
 from llmops.adapters.model.base import BaseModel, shared_base
 from llmops.adapters.model.batching import ChatEncoder, Encoded, by_length, collate
-from llmops.adapters.model.decoding import Choose, Completion, complete, greedy, sampler
+from llmops.adapters.model.decoding import (
+    Choose,
+    Completion,
+    complete,
+    greedy,
+    growing,
+    sampler,
+)
 from llmops.adapters.model.fused import answer_nll
 from llmops.errors import BackendError, DataError
 from llmops.ports import (
@@ -30,6 +38,7 @@ from llmops.ports import (
 
 SCORE_WINDOW_ROWS = 512  # pairs read ahead, to put those of like length together
 SCORE_BATCH_ROWS = 8
+HALF_A_CHARACTER = "\ufffd"  # what a text ends with while its last character lacks a token
 
 
 def open_generator(
@@ -88,6 +97,42 @@ class LocalGenerator:
             progress(len(done), len(chats), "answers")
         yield from (done[i] for i in range(len(chats)))
 
+    def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
+        """Yield the answer in pieces, then the whole response; see ``ports.Generator``.
+
+        The work is done by a thread of its own, which holds the model until the answer is whole
+        or the iterator is closed, so that the pieces may be taken by any thread.
+        """
+        prompt = self.encoder.prompt(chat)
+        room = self.context - settings.max_new_tokens
+        if len(prompt) > room:
+            yield _too_long(len(prompt), room)
+        else:
+            yield from in_background(lambda: self._pieces(prompt, settings))
+
+    def _pieces(
+        self, prompt: tuple[int, ...], settings: GenerationSettings
+    ) -> Generator[str | Response, None, None]:
+        said = ""
+        completion = Completion((), stopped=False)
+        with self.base.using(self.adapter):
+            self.base.model.eval()
+            for completion in growing(
+                self.base,
+                prompt,
+                _choice([prompt], settings),
+                end=self.encoder.end,
+                max_new_tokens=settings.max_new_tokens,
+            ):
+                text = self._text(completion)
+                if len(text) > len(said) and not text.endswith(HALF_A_CHARACTER):
+                    yield text[len(said) :]
+                    said = text
+        response = self._response(len(prompt), completion)
+        if len(response.text) > len(said):
+            yield response.text[len(said) :]
+        yield response
+
     def score(self, pairs: Iterable[tuple[Chat, str]], progress: Progress) -> Iterator[TokenScore]:
         """Yield the likelihood of each reference answer, in order; see ``ports.Generator``."""
         source, scored = iter(pairs), 0
@@ -116,11 +161,13 @@ class LocalGenerator:
             )
 
     def _response(self, prompt_tokens: int, completion: Completion) -> Response:
-        text = self.base.tokenizer.decode(list(completion.ids), skip_special_tokens=True)
         reason = "stop" if completion.stopped else "length"
         # The end-of-text token is generated and paid for as well.
         tokens = len(completion.ids) + completion.stopped
-        return Response(str(text), reason, prompt_tokens, tokens)
+        return Response(self._text(completion), reason, prompt_tokens, tokens)
+
+    def _text(self, completion: Completion) -> str:
+        return str(self.base.tokenizer.decode(list(completion.ids), skip_special_tokens=True))
 
     def _score(self, examples: Sequence[Encoded]) -> list[TokenScore]:
         batch = collate(examples, pad=self.base.pad, device=self.base.device.name)

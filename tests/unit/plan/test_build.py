@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -8,6 +11,7 @@ from llmops.artifacts import Artifact
 from llmops.errors import ConfigError, ConfigProblems
 from llmops.plan.build import Before, Facts, Selection, build, leaf_changes
 from llmops.plan.keys import read_settings, step_key
+from llmops.plan.kinds import Outcome, StepKind, leaf
 from llmops.ports import IndexEntry
 from tests.unit.plan.kinds import FIT, KINDS, LOAD, config
 
@@ -139,3 +143,21 @@ def test_each_part_of_a_key_counts(changed):
 
 def test_long_texts_are_named_and_not_shown():
     assert leaf_changes({"query": "a" * 100}, {"query": "b" * 100}) == ["query changed"]
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
+
+
+ASK = StepKind("ask", 1, lambda work: Outcome(), AskSettings)
+
+
+def test_parts_that_cannot_change_the_result_are_not_in_the_key_whether_there_or_not():
+    model = {"base": "b", "requests": {"concurrent": 1}, "tuner": {"rank": 4, "waiting": 60}}
+    plain = {"base": "b", "tuner": {"rank": 4}}
+    keys = {
+        step_key(ASK, read_settings(ASK, {"model": one}, "ask"), {}, {}) for one in (model, plain)
+    }
+    assert len(keys) == 1
+    assert step_key(ASK, {"model": {**plain, "tuner": {"rank": 8}}}, {}, {}) not in keys
