@@ -50,6 +50,10 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
     },
+    "The model at work": {
+        "predict": Verb("llmops.cli.predict", "ask a model, or answer a file's rows"),
+        "logs": Verb("llmops.cli.logs", "query what was asked and answered"),
+    },
     "A project": {
         "init": Verb("llmops.cli.init", "start a project: config, own step, workflow"),
         "doctor": Verb("llmops.cli.doctor", "say what works on this machine, and what to do"),

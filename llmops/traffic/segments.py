@@ -1,8 +1,8 @@
 """An append-only log in segments that a killed process can neither tear nor shorten.
 
 Each process writes segments of its own, one JSON object a line, and holds a kernel lock on the one
-it writes. A line counts once it is written with its line end: what a kill or a full disk left behind
-the last line end was never acknowledged and is cut off. Knows nothing of what a line says.
+it writes. A line counts once it is written with its line end: what a kill or a full disk left
+behind the last line end was never acknowledged and is cut off. Knows nothing of what a line says.
 
     <folder>/20261125T101502.123456-4242-7b1e.jsonl      a segment, named by its first moment
     <folder>/key                                          secret of the keyed digests and ids

@@ -16,7 +16,6 @@ from pathlib import Path
 from llmops.errors import BackendError
 from llmops.files import disk_errors
 
-BYTES_A_TOKEN = 4  # of the estimate, for a text whose tokens nobody counted
 BUSY_S = 10.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS turns (
@@ -139,8 +138,3 @@ class Sessions:
             raise BackendError(
                 f"{self.path}: {exc}", hint="make room, or set serve.sessions.path"
             ) from exc
-
-
-def estimated_tokens(text: str) -> int:
-    """Return about how many tokens a text has: a token for every four bytes."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN)
