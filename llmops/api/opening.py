@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from llmops.config.project import workspace
 from llmops.errors import ConfigError
 from llmops.plan.graph import Graph, build_graph
 from llmops.plan.kinds import Adapters, KindTable
+from llmops.plan.side import Side, has_validation_rows, readers
 from llmops.ports import Store
 from llmops.steps import step_kinds
 
@@ -59,9 +60,9 @@ def graph_of(composed: Composed) -> Graph:
     return build_graph(composed.config["pipeline"], kinds)
 
 
-def open_to_read(composed: Composed, limit: int | None) -> Opened:
+def open_to_read(composed: Composed, limit: int | None, side: Side = "test") -> Opened:
     return open_config(
-        limited(composed.config, limit),
+        adjusted(composed.config, adjustments(composed.config, limit, side)),
         composed.overrides,
         dict,  # a plan tells of no origins
         read_only=True,
@@ -89,9 +90,51 @@ def open_config(
     )
 
 
-def limited(config: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
-    if limit is None or "dataset" not in config:
-        return config
-    if limit < 1:
-        raise ConfigError(f"--limit {limit}", hint="give a number of rows, 1 or more")
-    return {**config, "dataset": {**config["dataset"], "max_rows": limit}}
+@dataclass(frozen=True)
+class Adjustment:
+    """A leaf of the config that an option of the command changes, and how provenance names it."""
+
+    path: str
+    value: Any
+    set_by: str
+
+
+def adjustments(config: Mapping[str, Any], limit: int | None, side: Side) -> tuple[Adjustment, ...]:
+    """Return what ``--limit`` and scoring on validation rows change.
+
+    Raises:
+        ConfigError: If the limit is no number of rows, or validation has none.
+    """
+    found = []
+    if limit is not None and "dataset" in config:
+        if limit < 1:
+            raise ConfigError(f"--limit {limit}", hint="give a number of rows, 1 or more")
+        found.append(Adjustment("dataset.max_rows", limit, f"command line: --limit {limit}"))
+    if side == "validation":
+        found += _on_validation(config)
+    return tuple(found)
+
+
+def _on_validation(config: Mapping[str, Any]) -> list[Adjustment]:
+    taken = readers(config["pipeline"], step_kinds(config["project"]["steps"]))
+    if taken and not has_validation_rows(config):
+        raise ConfigError(
+            "split.validation is 0, so there are no validation rows to score on",
+            hint="set split.validation=0.1 and split.test accordingly, or --score-on test",
+        )
+    return [
+        Adjustment(path, value, "command line: --score-on validation")
+        for path, value in taken.items()
+    ]
+
+
+def adjusted(config: Mapping[str, Any], changes: Iterable[Adjustment]) -> Mapping[str, Any]:
+    """Return the config with these leaves changed; the config given stays as it is."""
+    for change in changes:
+        config = _with(config, change.path.split("."), change.value)
+    return config
+
+
+def _with(config: Mapping[str, Any], path: Sequence[str], value: Any) -> Mapping[str, Any]:
+    first, *rest = path
+    return {**config, first: _with(config[first], rest, value) if rest else value}

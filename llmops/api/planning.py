@@ -24,6 +24,7 @@ from llmops.plan.graph import Graph, build_graph
 from llmops.plan.keys import read_settings
 from llmops.plan.kinds import Source
 from llmops.plan.reference import Reference, of_lock, of_record
+from llmops.plan.side import Side
 
 if TYPE_CHECKING:
     from llmops.plan.diff import Diff
@@ -59,10 +60,11 @@ def plan_members(
     limit: int | None = None,
     selection: Selection = EVERYTHING,
     against: str | None = None,
+    score_on: Side = "test",
 ) -> list[Plan]:
-    """Plan every member of a sweep; see ``plan``."""
+    """Plan every member of a sweep; see ``plan`` and, for ``score_on``, ``run``."""
     return [
-        planned_against(open_to_read(composed, limit), selection, against)
+        planned_against(open_to_read(composed, limit, score_on), selection, against)
         for composed in validate_members(overrides, sweep=True)
     ]
 

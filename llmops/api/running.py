@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops.api.opening import Opened, limited, open_config
+from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
 from llmops.api.planning import EVERYTHING, check_budget, planned_against
 from llmops.artifacts import canonical_json
@@ -24,7 +24,9 @@ from llmops.lineage.run_folder import RunFolder, find_run, new_run_id
 from llmops.plan import cost
 from llmops.plan.build import Plan, Selection
 from llmops.plan.graph import build_graph
+from llmops.plan.side import Side
 from llmops.ports import Store
+from llmops.processes import this_process
 from llmops.worker import REQUEST
 
 if TYPE_CHECKING:
@@ -41,7 +43,10 @@ def run(
     limit: int | None = None,
     selection: Selection = EVERYTHING,
     budget: float | None = None,
+    score_on: Side = "test",
+    chosen: bool = False,
     on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_start: Callable[[Path], None] = lambda folder: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Run:
     """Run an experiment; steps whose key is in the store are not run again.
@@ -51,7 +56,12 @@ def run(
         limit: Rows of the query's result to use; all if None.
         selection: Steps to run again or alone.
         budget: Money that the run may cost; None for no other bound than ``env.budget``.
+        score_on: The side of the data whose rows contestants answer. A run that scores on
+            validation rows leaves the test side alone and promotes nothing.
+        chosen: The run is that of a sweep's chosen member: what its gate passed is promoted, even
+            if the decision was found in the store.
         on_plan: Called with the plan before anything starts.
+        on_start: Called with the run's folder once it is there.
         on_event: Called with each progress event of a step: ``step``, ``event`` (``start``,
             ``progress``, ``end``), ``done``, ``total``, ``note``, ``status``, ``seconds``.
 
@@ -65,15 +75,18 @@ def run(
         Interrupted: On Ctrl-C or SIGTERM; the record says so.
     """
     known = checked(overrides)
+    changes = adjustments(known.config, limit, score_on)
     opened = open_config(
-        limited(known.config, limit),
+        adjusted(known.config, changes),
         known.overrides,
-        functools.partial(_origins, known, limit),
+        functools.partial(_origins, known, changes),
     )
     planned = planned_against(opened, selection, "store")
     on_plan(planned)
     check_budget([planned], budget)
-    return _Runner(opened, selection).run(planned, on_event)
+    runner = _Runner(opened, selection, score_on=score_on, chosen=chosen)
+    on_start(runner.folder.path)
+    return runner.run(planned, on_event)
 
 
 def reproduce(
@@ -143,14 +156,24 @@ def _check_resolved(config: Mapping[str, Any], path: Path) -> None:
 class _Runner:
     """Carries out one plan and writes its run folder."""
 
-    def __init__(self, opened: Opened, selection: Selection, reproduces: str | None = None) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        selection: Selection,
+        reproduces: str | None = None,
+        score_on: Side = "test",
+        chosen: bool = False,
+    ) -> None:
         self.opened = opened
         self.reproduces = reproduces  # such a run moves no alias
+        self.score_on = score_on  # nor does one that did not see the test side
+        self.chosen = chosen
         self.selection = selection
         self.started = datetime.now(UTC)
         self.run_id = new_run_id(self.started)
         self.folder = RunFolder.create(opened.workspace, opened.config["name"], self.run_id)
         self.surroundings = machine.surroundings(opened.workspace)  # as they were at the start
+        self.process = this_process()
         self.engine_started = False
 
     def run(self, plan: Plan, on_event: Callable[[Event], None]) -> Run:
@@ -220,8 +243,8 @@ class _Runner:
         made = self._record(plan, status, error)
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
-            if self.reproduces is None:
-                made["champion"] = _promote(self.opened, made, decision)
+            if self.reproduces is None and self.score_on == "test":
+                made["champion"] = _promote(self.opened, made, decision, chosen=self.chosen)
             made["status"] = "succeeded" if decision["passed"] else "refused"
         if made["metrics"]:
             self.folder.write_json("metrics.json", made["metrics"])
@@ -248,6 +271,8 @@ class _Runner:
             "pipeline_digest": self._pipeline_digest(),
             "reproduces": self.reproduces,
             "overrides": list(self.opened.overrides),
+            "scored_on": self.score_on,
+            "process": self.process,
             **self.surroundings,
             "source": _source(config, results["statistics"]),
             "dataset_version": results["card"] and results["card"]["dataset_version"],
@@ -285,16 +310,14 @@ class _Runner:
         }
 
 
-def _origins(known: Checked, limit: int | None) -> dict[str, Any]:
+def _origins(known: Checked, changes: Sequence[Adjustment]) -> dict[str, Any]:
     """Return each leaf's value, who set it and what that shadowed."""
     origins = dict(known.origins)
-    config = limited(known.config, limit)
-    if config is not known.config:
-        hidden = origins["dataset.max_rows"]
-        origins["dataset.max_rows"] = {
-            "set_by": f"command line: --limit {limit}",
-            "shadowed": [hidden["set_by"], *hidden.get("shadowed", ())],
-        }
+    config = adjusted(known.config, changes)
+    for change in changes:
+        hidden = origins[change.path]
+        shadowed = [hidden["set_by"], *hidden.get("shadowed", ())]
+        origins[change.path] = {"set_by": change.set_by, "shadowed": shadowed}
     return {
         path: {"value": _at(config, path), "shadowed": [], **origin}
         for path, origin in origins.items()
@@ -355,7 +378,7 @@ def _counts(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _promote(
-    opened: Opened, made: Mapping[str, Any], decision: Mapping[str, Any]
+    opened: Opened, made: Mapping[str, Any], decision: Mapping[str, Any], *, chosen: bool
 ) -> dict[str, Any] | None:
     """Move the alias that a passed gate earns, if the gate decided in this very run.
 
@@ -374,7 +397,9 @@ def _promote(
     holder = _holder(registry, name, alias)
     if holder == version:
         return outcome | {"promoted": True, "reason": f"holds {alias} already"}
-    decided_now = any(s["kind"] == "gate" and s["status"] == "done" for s in made["steps"])
+    decided_now = chosen or any(
+        s["kind"] == "gate" and s["status"] == "done" for s in made["steps"]
+    )
     if holder is not None and not decided_now:
         return outcome | {"reason": f"version {holder} holds {alias}; nothing new was decided"}
     registry.set_alias(name, alias, version, reason=f"gate passed in run {made['run_id']}")

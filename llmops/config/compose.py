@@ -24,7 +24,6 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -46,12 +45,24 @@ _one_at_a_time = threading.RLock()  # Hydra keeps its state in process-wide sing
 
 
 @dataclass(frozen=True)
+class Merged:
+    """A config as Hydra merged it: its path without suffix, and the package it went to."""
+
+    config_path: str
+    package: KeyPath
+
+
+@dataclass(frozen=True)
 class Composed:
-    """An experiment after composition. ``config`` is the resolved config, without Hydra's node."""
+    """An experiment after composition. ``config`` is the resolved config, without Hydra's node.
+
+    ``merged`` names its files in the order of merging.
+    """
 
     config: dict[str, Any]
     overrides: tuple[str, ...]
     documents: Mapping[Path, Document] = field(repr=False, compare=False, default_factory=dict)
+    merged: tuple[Merged, ...] = field(repr=False, compare=False, default=())
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class Draft:
     config: dict[str, Any]
     failures: tuple[Failure, ...]
     documents: Mapping[Path, Document]
+    merged: tuple[Merged, ...]
 
 
 class CompositionFailed(ConfigError):
@@ -124,7 +136,7 @@ def compose(overrides: Sequence[str]) -> Composed:
             failure = exc
     if failure or reading.problems:
         raise _explained(wanted, failure)
-    return Composed(config, wanted, reading.documents)
+    return Composed(config, wanted, reading.documents, reading.merged)
 
 
 def group(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -137,7 +149,7 @@ def group(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     wanted = canonical(overrides)
     failure: Exception | None = None
-    made = Draft({}, (), {})
+    made = Draft({}, (), {}, ())
     try:
         _check_overrides(wanted)
         made = draft(wanted)
@@ -166,17 +178,16 @@ def draft(overrides: Sequence[str]) -> Draft:
             config = _lenient(loaded, (), failures, _too_large(loaded))
         except COMPOSITION_ERRORS as exc:
             raise CompositionFailed(exc, tuple(reading.documents.values())) from exc
-        return Draft(config, tuple(failures), reading.documents)
+        return Draft(config, tuple(failures), reading.documents, reading.merged)
 
 
-def layers(composed: Composed | Draft, overrides: Sequence[str]) -> tuple[Layer, ...]:
+def layers(composed: Composed | Draft) -> tuple[Layer, ...]:
     """Return the config files of a composition in the order in which they were merged."""
-    with _one_at_a_time, _Reading(composed.documents), loader_session() as loader:
-        ordered = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
+    with _Reading(composed.documents):
         return tuple(
-            Layer(found[0], _package(default.package), found[1:])
-            for default in ordered
-            if default.config_path and (found := _documents(default.config_path))
+            Layer(found[0], one.package, found[1:])
+            for one in composed.merged
+            if (found := _documents(one.config_path))
         )
 
 
@@ -227,6 +238,7 @@ class _Reading:
 
     def __init__(self, known: Mapping[Path, Document] | None = None) -> None:
         self.documents: dict[Path, Document] = dict(known or {})
+        self.merged: tuple[Merged, ...] = ()
 
     @property
     def problems(self) -> bool:
@@ -263,8 +275,27 @@ def loader_session() -> Iterator[Any]:
 
 
 def _load(overrides: Sequence[str]) -> DictConfig:
-    with loader_session():
+    with loader_session() as loader:
+        _remember_order(loader)
         return hydra.compose("config", overrides=list(overrides))
+
+
+def _remember_order(loader: Any) -> None:
+    """Keep the list that Hydra merges; asking it for the list anew takes as long as composing."""
+    merge = loader._compose_config_from_defaults_list
+
+    def merge_and_remember(*, defaults: Sequence[Any], repo: Any) -> DictConfig:
+        reading = _reading.get()
+        if reading is not None:
+            reading.merged = tuple(
+                Merged(one.config_path, _package(one.package))
+                for one in defaults
+                if one.config_path
+            )
+        merged: DictConfig = merge(defaults=defaults, repo=repo)
+        return merged
+
+    loader._compose_config_from_defaults_list = merge_and_remember
 
 
 def _too_large(config: DictConfig) -> set[KeyPath]:

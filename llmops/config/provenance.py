@@ -90,7 +90,7 @@ def to_json(origins: Mapping[str, Origin]) -> dict[str, Any]:
 def build(composed: Composed | Draft, overrides: Sequence[str]) -> Table:
     """Collect every place that sets a key: the files in the order of merging, then overrides."""
     table = Table()
-    for layer in composition.layers(composed, overrides):
+    for layer in composition.layers(composed):
         _add_layer(table, layer)
     groups = set(project.groups())
     for text in overrides:

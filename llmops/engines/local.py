@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +60,8 @@ def run(assignment: Assignment, on_event: Callable[[Event], None]) -> int:
         progress = _Progress(logs / "progress.jsonl", on_event)
         with _logged(child, logs / "engine.log"):
             try:
-                while child.poll() is None and not received:
+                while _is_running(child) and not received:
                     progress.read()
-                    time.sleep(POLL_SECONDS)
             finally:
                 _end(child)
                 progress.read()
@@ -97,6 +95,14 @@ def _start(assignment: Assignment, neutral: Path) -> subprocess.Popen[bytes]:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def _is_running(child: subprocess.Popen[bytes]) -> bool:
+    """Wait a moment, and not a moment longer than the child lives."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(POLL_SECONDS)
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 from llmops.adapters.catalog import open_store
 from llmops.artifacts import reference
+from llmops.engines.forked_tasks import forked_tasks
 from llmops.engines.pipeline import compile_pipeline
 from llmops.plan.graph import Graph, build_graph
 from llmops.ports import Store
@@ -26,7 +27,7 @@ REWRITTEN = ("python3", "{{$")  # texts that kfp.local replaces inside arguments
 def main(arguments: list[str]) -> None:
     """Run ``RUN_FOLDER RUN_ID CONFIG_URI NEUTRAL_FOLDER``."""
     leave_with_the_run()
-    _import_kfp_without_its_client()
+    _import_for_every_task()
     run_folder, run_id, config_uri, neutral = arguments
     config = read_config(config_uri)
     store = open_store(config, Path.cwd())
@@ -38,16 +39,21 @@ def main(arguments: list[str]) -> None:
         for step in plan["steps"]
         if step["status"] == "cached"
     }
-    compile_pipeline(graph, config["engine"]["image"], target, hits)
-    _run(target, {"config_uri": _neutral(config_uri, store, neutral), "run_id": run_id}, neutral)
+    pipeline = compile_pipeline(graph, config["engine"]["image"], target, hits)
+    _run(pipeline, {"config_uri": _neutral(config_uri, store, neutral), "run_id": run_id}, neutral)
 
 
-def _import_kfp_without_its_client() -> None:
-    """Import ``kfp`` as its own tasks do: its client would bring Kubernetes' for a second."""
+def _import_for_every_task() -> None:
+    """Import what tasks need: they are forks of this process.
+
+    ``kfp`` is imported as its own tasks do it: its client would bring Kubernetes' for a second.
+    """
     os.environ["_KFP_RUNTIME"] = "true"
     import kfp  # noqa: F401
 
     del os.environ["_KFP_RUNTIME"]
+    import filelock  # noqa: F401
+    import msgspec  # noqa: F401
 
 
 def _due(graph: Graph, plan: Mapping[str, Any]) -> Graph:
@@ -69,15 +75,16 @@ def _neutral(uri: str, store: Any, neutral: str) -> str:
     return f"{neutral}/store{uri.removeprefix(store.uri)}"
 
 
-def _run(pipeline: Path, arguments: Mapping[str, str], neutral: str) -> None:
-    from kfp import components, local
+def _run(pipeline: Any, arguments: Mapping[str, str], neutral: str) -> None:
+    from kfp import local
 
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=f"{neutral}/kfp",
         raise_on_error=True,
     )
-    components.load_component_from_file(str(pipeline))(**arguments)
+    with forked_tasks():
+        pipeline(**arguments)
 
 
 if __name__ == "__main__":

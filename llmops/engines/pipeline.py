@@ -24,8 +24,10 @@ TYPES: Mapping[str, str] = {
 Hits = Mapping[str, Mapping[str, str]]  # step -> output -> address of its reference file
 
 
-def compile_pipeline(graph: Graph, image: str, target: Path, hits: Hits | None = None) -> None:
-    """Write ``graph`` as KFP's pipeline YAML; the same graph gives the same bytes.
+def compile_pipeline(graph: Graph, image: str, target: Path, hits: Hits | None = None) -> Any:
+    """Write ``graph`` as KFP's pipeline YAML and return the pipeline, which can be called.
+
+    The same graph gives the same bytes.
 
     Args:
         graph: The steps in order.
@@ -36,7 +38,9 @@ def compile_pipeline(graph: Graph, image: str, target: Path, hits: Hits | None =
     """
     from kfp import compiler
 
-    compiler.Compiler().compile(_pipeline(graph, image, hits or {}), str(target))
+    pipeline = _pipeline(graph, image, hits or {})
+    compiler.Compiler().compile(pipeline, str(target))
+    return pipeline
 
 
 def pipeline_digest(graph: Graph, image: str) -> str:

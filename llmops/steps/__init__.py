@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 
@@ -78,6 +79,7 @@ class _Kinds(Mapping[str, StepKind]):
         return len(BUILT_IN) + len(self.brought)
 
 
+@functools.cache
 def _project_kinds(name: str) -> Sequence[StepKind]:
     from importlib.metadata import entry_points  # a quarter of what a small step costs
 
