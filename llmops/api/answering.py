@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops.adapters.catalog import adapter, open_adapters, open_store
+from llmops.adapters.catalog import adapter, in_cloud, open_adapters, open_store
 from llmops.answering.asking import answers
 from llmops.answering.exchange import Answer
 from llmops.answering.model import OpenModel
@@ -95,7 +95,11 @@ def find_model(name: str, overrides: Sequence[str] = ()) -> ModelVersion:
     Raises:
         ConfigError: If nothing or more than one model bears the name.
     """
-    registry = _registry(overrides)
+    return find_in(open_registry(overrides), name, _own_model(overrides))
+
+
+def find_in(registry: Registry, name: str, own: str | None = None) -> ModelVersion:
+    """Find a model in an open registry; ``own`` is whose alias a bare one is. See `find_model`."""
     for mark in "@:":
         model, found, version = name.partition(mark)
         if found:
@@ -103,30 +107,29 @@ def find_model(name: str, overrides: Sequence[str] = ()) -> ModelVersion:
     versions = registry.list()
     if name in {version.name for version in versions}:
         return next(version for version in versions if version.name == name)
-    own = _own_model(overrides)
-    bearing = [
-        version for version in versions if name in version.aliases and own in (None, version.name)
-    ]
-    if not bearing:
-        if not versions:
-            raise ConfigError(
-                f"there is no model '{name}': the registry is empty",
-                hint="python -m llmops run +experiment=so_python registers one",
-            )
-        known = {f"{one.name}@{alias}" for one in versions for alias in one.aliases}
-        raise unknown_name("model or alias", name, known, where="the registry")
-    if len(bearing) > 1:
+    bearing = [one for one in versions if name in one.aliases and own in (None, one.name)]
+    if len(bearing) == 1:
+        return bearing[0]
+    if bearing:
         named = ", ".join(f"{one.name}@{name}" for one in bearing)
         raise ConfigError(f"more than one model is '{name}'", hint=f"say which: {named}")
-    return bearing[0]
+    if not versions:
+        raise ConfigError(
+            f"there is no model '{name}': the registry is empty",
+            hint="python -m llmops run +experiment=so_python registers one",
+        )
+    known = {f"{one.name}@{alias}" for one in versions for alias in one.aliases}
+    raise unknown_name("model or alias", name, known, where="the registry")
 
 
-def _registry(overrides: Sequence[str]) -> Registry:
+def open_registry(overrides: Sequence[str] = ()) -> Registry:
+    """Open the registry that the overrides choose."""
     from llmops.config.compose import group
 
-    registry: Registry = adapter(
-        "registry", group("deploy", others(overrides))["registry"], workspace()
-    )
+    wanted = others(overrides)
+    chosen = group("deploy", wanted)["registry"]
+    environment = group("env", wanted) if in_cloud("registry", chosen) else None
+    registry: Registry = adapter("registry", chosen, workspace(), environment=environment)
     return registry
 
 

@@ -66,13 +66,16 @@ def predict_query(
 
     The rows are kept beside the target until it is written: going on does not query again.
     """
-    from llmops.adapters.catalog import adapter
+    from llmops.adapters.catalog import adapter, in_cloud
     from llmops.api.answering import others
     from llmops.config.compose import group
     from llmops.config.project import workspace
 
     batch.check_target(target, replace=replace)
-    warehouse = adapter("warehouse", group("warehouse", others(overrides)), workspace())
+    wanted = others(overrides)
+    chosen = group("warehouse", wanted)
+    environment = group("env", wanted) if in_cloud("warehouse", chosen) else None
+    warehouse = adapter("warehouse", chosen, workspace(), environment=environment)
     source = batch.write_rows(warehouse.query(sql).batches(), target)
     return predict_file(
         source,

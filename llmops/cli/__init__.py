@@ -52,6 +52,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
     "The model at work": {
         "predict": Verb("llmops.cli.predict", "ask a model, or answer a file's rows"),
+        "serve": Verb("llmops.cli.serve", "answer over HTTP, as OpenAI does too"),
         "logs": Verb("llmops.cli.logs", "query what was asked and answered"),
     },
     "A project": {

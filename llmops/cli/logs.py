@@ -107,9 +107,7 @@ def _reviewed(given: argparse.Namespace) -> int:
     print(f"{given.out}: {done.written:,} rows, {done.corrected:,} of them corrected")
     left_out = ("disliked", "blocked", "without_content", "repeated")
     print("left out: " + ", ".join(f"{name} {vars(done)[name]:,}" for name in left_out))
-    print(
-        f'use them:  python -m llmops run +experiment=... dataset=jsonl "dataset.files=[{given.out}]"'
-    )
+    print(f'use them:  llmops run +experiment=... dataset=jsonl "dataset.files=[{given.out}]"')
     return 0
 
 
