@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from llmops.errors import ConfigError, MissingExtra, unknown_name
 from llmops.plan.kinds import Adapters
-from llmops.ports import ModelReference, Store
+from llmops.ports import Encoder, ModelReference, Store
 
 
 class Entry(NamedTuple):
@@ -35,9 +35,18 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
     "store": {"folder": Entry("llmops.adapters.store.folder", "open_store")},
     "tuner": {"local": Entry("llmops.adapters.model.local_tuner", "open_tuner", "local")},
     "generator": {
-        "local": Entry("llmops.adapters.model.local_generator", "open_generator", "local")
+        "local": Entry("llmops.adapters.model.local_generator", "open_generator", "local"),
+        "openai": Entry("llmops.adapters.model.openai", "open_generator", "serve"),
     },
-    "scorer": {"profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer")},
+    "encoder": {
+        kind: Entry("llmops.adapters.encoder.transformers_encoder", "open_encoder", "local")
+        for kind in ("wheel", "huggingface")
+    },
+    "scorer": {
+        "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
+        "llama_guard": Entry("llmops.adapters.scorer.guard", "open_llama_guard"),
+        "shieldgemma": Entry("llmops.adapters.scorer.guard", "open_shieldgemma"),
+    },
     "registry": {"files": Entry("llmops.adapters.registry.files", "open_registry")},
 }
 
@@ -97,6 +106,19 @@ def open_store(config: Mapping[str, Any], workspace: Path) -> Store:
     return store
 
 
+def open_encoder(config: Mapping[str, Any], cache: Path) -> Encoder:
+    """Open the encoder of a resolved config.
+
+    Raises:
+        ConfigError: If the config chooses none.
+        BackendError: If it is not in the cache.
+    """
+    if config.get("encoder") is None:
+        raise ConfigError("no encoder is chosen", hint="choose one: encoder=minilm")
+    encoder: Encoder = adapter("encoder", config["encoder"], cache)
+    return encoder
+
+
 def open_adapters(
     config: Mapping[str, Any], store: Store, workspace: Path, *, read_only: bool = False
 ) -> Adapters:
@@ -121,4 +143,5 @@ def open_adapters(
         registry=functools.cache(
             lambda: open_one("registry", config["deploy"]["registry"], workspace)
         ),
+        encoder=functools.cache(lambda: open_encoder(config, cache)),
     )

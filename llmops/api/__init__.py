@@ -19,6 +19,7 @@ from llmops.api.planning import (
 )
 from llmops.api.predicting import predict_file, predict_query
 from llmops.api.running import reproduce, run
+from llmops.api.safety import safety_test
 
 __all__ = [
     "EVERYTHING",
@@ -38,6 +39,7 @@ __all__ = [
     "reproduce",
     "run",
     "runs",
+    "safety_test",
     "serve_config",
     "show",
     "validate",

@@ -52,9 +52,7 @@ def test_a_blocked_answer_is_a_content_filter(client):
 
 
 def test_a_stream_stops_before_what_the_policy_blocks(client):
-    question = (
-        "a clean beginning of some thirty characters, then fuck you shit fuck and more"
-    )
+    question = "a clean beginning of some thirty characters, then fuck you shit fuck and more"
     chunks = client.chat.completions.create(
         model="so_python", messages=[{"role": "user", "content": question}], stream=True
     )
