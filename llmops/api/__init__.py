@@ -17,10 +17,13 @@ from llmops.api.planning import (
     plan_members,
 )
 from llmops.api.running import reproduce, run
+from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
 __all__ = [
     "EVERYTHING",
     "Run",
+    "Sweep",
+    "SweepOptions",
     "accept",
     "check_budget",
     "compile_pipeline",
@@ -29,9 +32,13 @@ __all__ = [
     "plan",
     "plan_members",
     "reproduce",
+    "resume",
     "run",
     "runs",
     "show",
+    "show_sweep",
+    "sweep",
+    "sweeps",
     "validate",
     "validate_members",
 ]
