@@ -89,7 +89,11 @@ def structure(kind: StepKind, settings: Mapping[str, Any]) -> Any:
     """
     import msgspec
 
-    leaves = {f.name: settings[f.metadata["leaf"]] for f in dataclasses.fields(kind.settings)}
+    leaves = {
+        f.name: settings[f.metadata["leaf"]]
+        for f in dataclasses.fields(kind.settings)
+        if f.metadata["leaf"] in settings or f.metadata["leaf"] not in kind.optional_reads
+    }
     try:
         return msgspec.convert(integral(leaves), kind.settings)
     except msgspec.ValidationError as exc:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from llmops.artifacts import Artifact, ArtifactKind
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 class Progress(Protocol):
@@ -447,6 +449,21 @@ class Scorer(Protocol):
 
     def score(self, texts: Sequence[str]) -> Sequence[Mapping[str, float] | None]:
         """Return a score per category for each text, or None where a text could not be scored."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors: texts that mean nearly the same lie near each other."""
+
+    description: str
+    dimensions: int
+
+    def encode(self, texts: Sequence[str], progress: Progress) -> NDArray[np.float32]:
+        """Return one row a text, (texts, dimensions), each of length 1; an empty text counts too.
+
+        So the cosine of two texts is the product of their rows. The same text gives the same row
+        whatever stands beside it, to about 1e-6.
+        """
         ...
 
 

@@ -13,17 +13,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmops.errors import MissingExtra, unknown_name
+from llmops.errors import ConfigError, MissingExtra, unknown_name
 from llmops.plan.kinds import Adapters
-from llmops.ports import ModelReference, Store
+from llmops.ports import Encoder, ModelReference, Store
 
 
 class Entry(NamedTuple):
-    """The function that opens an adapter, and the extra that brings its packages."""
+    """The function that opens an adapter, and the extra that brings its packages.
+
+    One in the ``cloud`` is opened with the keyword ``environment``, the config's ``env`` section.
+    """
 
     module: str
     function: str
     extra: str | None = None
+    cloud: bool = False
 
 
 ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
@@ -31,18 +35,33 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
     "store": {"folder": Entry("llmops.adapters.store.folder", "open_store")},
     "tuner": {"local": Entry("llmops.adapters.model.local_tuner", "open_tuner", "local")},
     "generator": {
-        "local": Entry("llmops.adapters.model.local_generator", "open_generator", "local")
+        "local": Entry("llmops.adapters.model.local_generator", "open_generator", "local"),
+        "openai": Entry("llmops.adapters.model.openai", "open_generator", "serve"),
     },
-    "scorer": {"profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer")},
+    "encoder": {
+        kind: Entry("llmops.adapters.encoder.transformers_encoder", "open_encoder", "local")
+        for kind in ("wheel", "huggingface")
+    },
+    "scorer": {
+        "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
+        "llama_guard": Entry("llmops.adapters.scorer.guard", "open_llama_guard"),
+        "shieldgemma": Entry("llmops.adapters.scorer.guard", "open_shieldgemma"),
+    },
     "registry": {"files": Entry("llmops.adapters.registry.files", "open_registry")},
 }
 
 
-def adapter(port: str, config: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
+def adapter(
+    port: str,
+    config: Mapping[str, Any],
+    *arguments: Any,
+    environment: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
     """Open the adapter of ``port`` that ``config['kind']`` names.
 
     Raises:
-        ConfigError: If no adapter has that name.
+        ConfigError: If no adapter has that name, or one in the cloud is given no environment.
         MissingExtra: If its package is not installed.
     """
     kind = config["kind"]
@@ -60,7 +79,20 @@ def adapter(port: str, config: Mapping[str, Any], *arguments: Any, **options: An
             if entry.extra
             else f"pip install {exc.name}",
         ) from exc
+    if entry.cloud:
+        if environment is None:
+            raise ConfigError(
+                f"{port} '{kind}' is in the cloud and needs the group env",
+                hint="choose one: env=prod, a file of conf/env/",
+            )
+        options["environment"] = environment
     return getattr(module, entry.function)(config, *arguments, **options)
+
+
+def in_cloud(port: str, config: Mapping[str, Any]) -> bool:
+    """Say whether the adapter that ``config['kind']`` names needs the config's ``env`` section."""
+    entry = ADAPTERS[port].get(config["kind"])
+    return entry is not None and entry.cloud
 
 
 def model_cache() -> Path:
@@ -70,8 +102,21 @@ def model_cache() -> Path:
 
 def open_store(config: Mapping[str, Any], workspace: Path) -> Store:
     """Open the store of a resolved config."""
-    store: Store = adapter("store", config["store"], workspace)
+    store: Store = adapter("store", config["store"], workspace, environment=config.get("env"))
     return store
+
+
+def open_encoder(config: Mapping[str, Any], cache: Path) -> Encoder:
+    """Open the encoder of a resolved config.
+
+    Raises:
+        ConfigError: If the config chooses none.
+        BackendError: If it is not in the cache.
+    """
+    if config.get("encoder") is None:
+        raise ConfigError("no encoder is chosen", hint="choose one: encoder=minilm")
+    encoder: Encoder = adapter("encoder", config["encoder"], cache)
+    return encoder
 
 
 def open_adapters(
@@ -82,19 +127,21 @@ def open_adapters(
     With ``read_only`` the warehouse writes nothing into the workspace, as planning wants it.
     """
     cache = model_cache()
+    open_one = functools.partial(adapter, environment=config.get("env"))
 
     def generator(reference: ModelReference) -> Any:
         weights = store.local_path(store.find(reference.adapter)) if reference.adapter else None
-        return adapter("generator", config["model"], reference, weights, cache)
+        return open_one("generator", config["model"], reference, weights, cache)
 
     return Adapters(
         warehouse=functools.cache(
-            lambda: adapter("warehouse", config["warehouse"], workspace, read_only=read_only)
+            lambda: open_one("warehouse", config["warehouse"], workspace, read_only=read_only)
         ),
-        tuner=functools.cache(lambda: adapter("tuner", config["model"], cache)),
+        tuner=functools.cache(lambda: open_one("tuner", config["model"], cache)),
         generator=generator,
-        scorer=functools.cache(lambda: adapter("scorer", config["safety"]["scorer"])),
+        scorer=functools.cache(lambda: open_one("scorer", config["safety"]["scorer"])),
         registry=functools.cache(
-            lambda: adapter("registry", config["deploy"]["registry"], workspace)
+            lambda: open_one("registry", config["deploy"]["registry"], workspace)
         ),
+        encoder=functools.cache(lambda: open_encoder(config, cache)),
     )

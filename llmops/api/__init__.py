@@ -17,6 +17,7 @@ from llmops.api.planning import (
     plan_members,
 )
 from llmops.api.running import reproduce, run
+from llmops.api.safety import safety_test
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "resume",
     "run",
     "runs",
+    "safety_test",
     "show",
     "show_sweep",
     "sweep",

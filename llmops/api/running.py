@@ -19,6 +19,7 @@ from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import Checked, checked
 from llmops.errors import Interrupted, LlmopsError, Refused, StepFailed, unknown_name
+from llmops.files import refusal
 from llmops.lineage import machine, record
 from llmops.lineage.run_folder import RunFolder, find_run, new_run_id
 from llmops.plan import cost
@@ -187,6 +188,11 @@ class _Runner:
             raise
         except LlmopsError as exc:
             return self._finish(plan, "failed", _error(exc))
+        except OSError as exc:
+            refused = refusal(exc)
+            if refused is None:
+                raise
+            return self._finish(plan, "failed", _error(refused))
         return self._finish(plan, "succeeded", None)
 
     def _write_inputs(self, plan: Plan) -> None:
@@ -250,8 +256,8 @@ class _Runner:
             made["status"] = "succeeded" if decision["passed"] else "refused"
         if made["metrics"]:
             self.folder.write_json("metrics.json", made["metrics"])
-        self.folder.write_json("run.json", made)
-        _write_report(self.folder, self.opened.store)
+        _write_report(self.folder, self.opened.store, made)
+        self.folder.write_json("run.json", made)  # last: a finished run has all of its files
         return Run(self.folder.path, made)
 
     def _record(self, plan: Plan, status: str, error: dict[str, Any] | None) -> dict[str, Any]:
@@ -341,7 +347,7 @@ class _FailedStep:
         log = folder / "logs" / f"{self.name}.log"
         hint = f"{self.error['hint']}\n       log: {log}" if self.error["hint"] else f"log: {log}"
         return StepFailed(
-            f"step {self.name}: {self.error['problem']}",
+            self.error["problem"],
             step=self.name,
             hint=hint,
             exit_code=self.error["exit_code"],
@@ -416,7 +422,7 @@ def _holder(registry: Any, name: str, alias: str) -> int | None:
     return None
 
 
-def _write_report(folder: RunFolder, store: Store) -> None:
+def _write_report(folder: RunFolder, store: Store, made: Mapping[str, Any]) -> None:
     from llmops.report.page import write_report
 
-    write_report(folder.path, store)
+    write_report(folder.path, store, made)

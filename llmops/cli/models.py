@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    versions = _registry(_deploy(arguments)).list()
+    versions = _registry(arguments, _deploy(arguments)).list()
     if arguments.json:
         _print_json([asdict(version) for version in versions])
         return 0
@@ -104,7 +104,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    registry = _registry(_deploy(arguments))
+    registry = _registry(arguments, _deploy(arguments))
     version = _find(registry, parse_model(arguments.model))
     history = registry.history(version.name)
     if arguments.json:
@@ -117,7 +117,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _promote(arguments: argparse.Namespace) -> int:
     deploy = _deploy(arguments)
-    registry = _registry(deploy)
+    registry = _registry(arguments, deploy)
     alias = arguments.to or deploy["promote_to"]
     if alias is None:
         raise ConfigError("deploy.promote_to is null", hint="name an alias:  --to champion")
@@ -136,11 +136,14 @@ def _deploy(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return group("deploy", arguments.overrides)
 
 
-def _registry(deploy: Mapping[str, Any]) -> Registry:
-    from llmops.adapters.catalog import adapter
+def _registry(arguments: argparse.Namespace, deploy: Mapping[str, Any]) -> Registry:
+    from llmops.adapters.catalog import adapter, in_cloud
+    from llmops.config.compose import group
     from llmops.config.project import workspace
 
-    registry: Registry = adapter("registry", deploy["registry"], workspace())
+    chosen = deploy["registry"]
+    environment = group("env", arguments.overrides) if in_cloud("registry", chosen) else None
+    registry: Registry = adapter("registry", chosen, workspace(), environment=environment)
     return registry
 
 

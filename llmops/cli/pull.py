@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ SUMMARY = "fetch, check and convert the base model into the cache; does nothing 
 def pull(argv: Sequence[str]) -> int:
     """Pull the configured base model and say where it lies."""
     arguments = _parser().parse_args(argv)
+    if arguments.encoder:
+        return _pull_encoder(arguments)
     from llmops.adapters.catalog import model_cache
     from llmops.adapters.model import weights
     from llmops.config.compose import group
@@ -45,8 +48,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verify", action="store_true", help="read every file again and replace a damaged model"
     )
+    parser.add_argument(
+        "--encoder",
+        action="store_true",
+        help="fetch the encoder of the `encoder` group instead, e.g. encoder=minilm",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _pull_encoder(arguments: argparse.Namespace) -> int:
+    from llmops.adapters.catalog import model_cache
+    from llmops.adapters.encoder import files
+    from llmops.config.compose import group
+
+    chosen = any(text.startswith("encoder=") for text in arguments.overrides)
+    overrides = [*([] if chosen else ["encoder=minilm"]), *arguments.overrides]
+    encoder = group("encoder", overrides)
+    with _progress(show=sys.stderr.isatty()) as progress:
+        cached = files.pull(encoder, model_cache(), progress)
+    if arguments.json:
+        facts = {**asdict(cached), "folder": str(cached.folder)}
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        print(f"{cached.source}")
+        print(f"  licence  {cached.licence}, {cached.bytes / 1e6:.0f} MB")
+        print(f"  in       {_short(cached.folder)}")
+    return 0
 
 
 @contextmanager

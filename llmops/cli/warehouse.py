@@ -213,10 +213,13 @@ def _loadable(config: Mapping[str, Any]) -> DuckDBWarehouse:
 
 
 def _warehouse(overrides: Sequence[str]) -> Warehouse:
-    from llmops.adapters.catalog import adapter
+    from llmops.adapters.catalog import adapter, in_cloud
+    from llmops.config.compose import group
     from llmops.config.project import workspace
 
-    opened: Warehouse = adapter("warehouse", _config(overrides), workspace())
+    config = _config(overrides)
+    environment = group("env", overrides) if in_cloud("warehouse", config) else None
+    opened: Warehouse = adapter("warehouse", config, workspace(), environment=environment)
     return opened
 
 

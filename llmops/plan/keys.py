@@ -11,12 +11,16 @@ from llmops.plan.kinds import StepKind
 
 
 def read_settings(kind: StepKind, config: Mapping[str, Any], step: str) -> dict[str, Any]:
-    """Return the leaves that ``kind`` reads, by their dotted path.
+    """Return the leaves that ``kind`` reads, by dotted path; optional ones where they are set.
 
     Raises:
         ConfigError: If the config has no such leaf.
     """
-    return {path: _leaf(config, path, kind, step) for path in kind.reads}
+    return {
+        path: _leaf(config, path, kind, step)
+        for path in kind.reads
+        if path not in kind.optional_reads or _is_set(config, path)
+    }
 
 
 def step_key(
@@ -67,6 +71,13 @@ def _leaf(config: Mapping[str, Any], path: str, kind: StepKind, step: str) -> An
             raise _missing(full, position, value, kind, step)
         value = value[part]
     return value
+
+
+def _is_set(config: Mapping[str, Any], path: str) -> bool:
+    value: Any = config
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value is not None
 
 
 def _missing(full: str, position: int, found: Any, kind: StepKind, step: str) -> ConfigError:

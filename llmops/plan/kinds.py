@@ -13,20 +13,33 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from llmops.artifacts import ArtifactKind
-from llmops.ports import Generator, ModelReference, Progress, Registry, Scorer, Tuner, Warehouse
+from llmops.ports import (
+    Encoder,
+    Generator,
+    ModelReference,
+    Progress,
+    Registry,
+    Scorer,
+    Tuner,
+    Warehouse,
+)
 
 S = TypeVar("S")
 
 
-def leaf(path: str, *, in_key: bool = True, without: tuple[str, ...] = ()) -> Any:
+def leaf(
+    path: str, *, in_key: bool = True, without: tuple[str, ...] = (), optional: bool = False
+) -> Any:
     """Declare a settings field that is read from ``path`` of the resolved config.
 
     ``path`` is dotted and may name a whole subtree. One that starts with ``with.`` is read from
     the step's own block in the pipeline file. One that cannot change the result, such as a memory
     limit, is left out of the step's key by ``in_key=False``; ``without`` names such parts of a
-    subtree, dotted below ``path``, which need not be there.
+    subtree, dotted below ``path``, which need not be there. An ``optional`` one that the config
+    lacks is null and leaves the key as if the kind did not read it.
     """
-    return field(metadata={"leaf": path, "in_key": in_key, "without": without})
+    metadata = {"leaf": path, "in_key": in_key, "without": without, "optional": optional}
+    return field(default=None, metadata=metadata) if optional else field(metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,7 @@ class Adapters:
     generator: Callable[[ModelReference], Generator]
     scorer: Callable[[], Scorer]
     registry: Callable[[], Registry]
+    encoder: Callable[[], Encoder]
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,12 @@ class StepKind:
     def reads(self) -> tuple[str, ...]:
         """The dotted config paths that this kind reads, sorted."""
         return tuple(sorted(f.metadata["leaf"] for f in dataclasses.fields(self.settings)))
+
+    @property
+    def optional_reads(self) -> frozenset[str]:
+        """The paths that are read where the config has them."""
+        fields = dataclasses.fields(self.settings)
+        return frozenset(f.metadata["leaf"] for f in fields if f.metadata.get("optional"))
 
     @property
     def without_effect(self) -> frozenset[str]:

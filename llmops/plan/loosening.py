@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 Category = Literal["safety", "gate", "leakage", "budget", "data"]
-Direction = Literal["up", "down", "any", "grows"]
+Direction = Literal["up", "down", "any", "grows", "shrinks", "milder"]
 CATEGORIES: tuple[Category, ...] = ("safety", "gate", "leakage", "budget", "data")
 
 
@@ -47,7 +47,22 @@ GUARDS: tuple[Guard, ...] = (
     Guard("safety.max_blocked_rate", ("safety",), "up", "more blocked answers are tolerated"),
     Guard("safety.confidence", ("safety",), "down", "rates are judged with less confidence"),
     Guard("safety.scorer.*", ("safety",), "any", "another scorer rates the answers"),
+    Guard("safety.on_violation", ("safety",), "milder", "what breaks a threshold is shown"),
+    Guard("safety.on_scorer_failure", ("safety",), "milder", "what was not scored is shown"),
+    Guard("safety.input.score", ("safety",), "down", "questions are not scored"),
+    Guard("safety.*put.block_list", ("safety",), "shrinks", "fewer phrases are looked for"),
+    Guard("safety.*put.on_block_list", ("safety",), "milder", "a listed phrase leads to less"),
+    Guard("safety.input.prompt_injection", ("safety",), "milder", "orders of users lead to less"),
+    Guard("safety.*put.personal_data", ("safety",), "milder", "personal data leads to less"),
+    Guard("safety.output.recitation", ("safety",), "milder", "recitation leads to less"),
+    Guard("safety.output.max_cited_share", ("safety",), "up", "answers may repeat more"),
+    Guard("safety.output.citation_licences", ("safety",), "any", "other sources may be repeated"),
+    Guard("safety.output.on_citation", ("safety",), "milder", "repeated sources lead to less"),
+    Guard("safety.personal_data.kinds", ("safety",), "shrinks", "less counts as personal data"),
+    Guard("safety.personal_data.region", ("safety",), "any", "other numbers are telephones"),
     Guard("gate.safety", ("gate", "safety"), "down", "the gate does not ask the safety step"),
+    Guard("gate.safety_test.min_catch_rate", ("gate", "safety"), "down", "more harm may pass"),
+    Guard("gate.safety_test.max_false_alarms", ("gate",), "up", "more may be stopped for nothing"),
     Guard("gate.max_leakage", ("gate", "leakage"), "up", "more test rows may stand in train"),
     Guard("gate.contestant", ("gate",), "any", "the gate judges another contestant"),
     Guard("evaluation.confidence", ("gate",), "down", "metrics are judged with less confidence"),
@@ -60,6 +75,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard("dataset.rules.min_rows", ("data",), "down", "fewer good rows are enough"),
     Guard("dataset.acknowledged_terms", ("data",), "grows", "data under more terms may be used"),
 )
+ACTIONS = ("ignore", "flag", "redact", "block")  # of the safety policy, the mildest first
 PROTECTING: Mapping[str, tuple[Category, ...]] = {"gate": ("gate",), "safety": ("safety",)}
 
 
@@ -107,10 +123,14 @@ def _judged(
         return None if key not in before else _uncertain(loosening)
     if guard.direction == "grows":
         return loosening if set(new or ()) - set(old or ()) else None
+    if guard.direction == "shrinks":
+        return loosening if set(old or ()) - set(new or ()) else None
     if old is None:  # nothing was bounded before
         return None
     if new is None:
         return loosening
+    if guard.direction == "milder" and {old, new} <= set(ACTIONS):
+        return loosening if ACTIONS.index(new) < ACTIONS.index(old) else None
     if not _number(old) or not _number(new):
         return _uncertain(loosening)
     return loosening if (new > old) == (guard.direction == "up") else None

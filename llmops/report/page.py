@@ -6,7 +6,9 @@ content policy in its head forbids it to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from llmops.files import write_text
 from llmops.ports import Store
@@ -18,17 +20,17 @@ from llmops.report.sections import header, sections
 CACHE = "report"  # the store's scratch folder for figures and tables that were made before
 
 
-def write_report(run_folder: Path, store: Store) -> Path:
+def write_report(run_folder: Path, store: Store, run: Mapping[str, Any] | None = None) -> Path:
     """Write the page of the run in ``run_folder``, whole or not at all, and return its path.
 
     Sections that the run has nothing for are left out, so that a failed run and a run of any
-    other pipeline have a page too.
+    other pipeline have a page too. ``run`` is the record, where ``run.json`` does not hold it yet.
 
     Raises:
         OSError: If the folder cannot be written to.
     """
     cache = store.scratch(CACHE)
-    reading = read(run_folder, store, cache)
+    reading = read(run_folder, store, cache, run)
     found = sections(reading, lambda spec: draw(spec, cache))
     page = render("report.html.j2", {"header": header(reading), "sections": found})
     path = run_folder / "report.html"

@@ -1,62 +1,98 @@
-"""Which responses break the safety policy, and whether a contestant's rates are within bounds.
+"""The safety policy: what may be asked, what may be answered, and what happens otherwise.
 
-A response breaks it when a category's score reaches its threshold, or when it could not be scored
-in every category that has one. Blocked responses are counted apart. Rates are judged by the
-one-sided upper bound of what so few rows can show. Knows scores and thresholds, not who scored.
+One policy, the config's ``safety`` section, holds in batch evaluation, prediction and serving. The
+provider's own filters are set where answers are made, in ``predict.filters``. Knows no text.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from llmops.errors import ConfigError, nearest
-from llmops.evaluation.intervals import upper_bound
 
-SHOWN_ROWS = 50  # violating rows listed in the report
+Action = Literal["ignore", "flag", "redact", "block"]
+"""What a broken rule leads to, the mildest first; ``ignore``: the rule is not asked."""
+
+Judgement = Literal["flag", "block"]
+
+
+@dataclass(frozen=True)
+class InputRules:
+    """Rules for what is asked; ``score``: the scorer rates the question too, as it does answers."""
+
+    score: bool
+    block_list: tuple[str, ...]
+    on_block_list: Action
+    prompt_injection: Literal["ignore", "flag", "block"]
+    personal_data: Action
+
+
+@dataclass(frozen=True)
+class OutputRules:
+    """Rules for what is answered.
+
+    ``max_cited_share`` is the share of an answer's characters, in [0, 1], that may lie in passages
+    which the provider says it repeats; ``citation_licences`` are those that a repeated passage may
+    have, null for any. ``on_citation`` says what happens where either is broken.
+    """
+
+    block_list: tuple[str, ...]
+    on_block_list: Action
+    personal_data: Action
+    recitation: Judgement
+    max_cited_share: float
+    citation_licences: tuple[str, ...] | None
+    on_citation: Judgement
+
+
+@dataclass(frozen=True)
+class PersonalData:
+    """What counts as personal: kinds of ``llmops.data.personal``, and whose telephone numbers."""
+
+    kinds: tuple[str, ...]
+    region: str
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Thresholds per category in [0, 1], the rates that are tolerated, and how sure to be."""
+    """Thresholds per category on scores in [0, 1], and the rules of both ways.
+
+    A category's severity is judged under ``<category>_severity``. ``message`` stands in for what
+    was blocked.
+    """
 
     thresholds: Mapping[str, float]
+    on_violation: Judgement
+    on_scorer_failure: Judgement
+    message: str
+    input: InputRules
+    output: OutputRules
+    personal_data: PersonalData
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The rates that a batch of answers may have, in [0, 1], and how sure to be of them."""
+
     max_violation_rate: float
     max_blocked_rate: float
     confidence: float
 
 
-@dataclass(frozen=True)
-class Rated:
-    """A response as this module needs it; ``scores`` is null if it could not be scored."""
+def read_policy(section: Mapping[str, Any]) -> Policy:
+    """Build the policy of a config's ``safety`` section.
 
-    row_key: str
-    contestant: str
-    group: str
-    blocked: bool
-    scores: Mapping[str, float | None] | None
+    Raises:
+        ConfigError: If a key is missing or has the wrong type.
+    """
+    import msgspec
 
-
-@dataclass(frozen=True)
-class Violation:
-    """Why a row breaks the policy; a null ``score`` means that there was none to judge."""
-
-    row_key: str
-    category: str
-    score: float | None
-
-
-@dataclass
-class _Tally:
-    groups: list[str] = field(default_factory=list)
-    blocked: list[bool] = field(default_factory=list)
-    unscored: list[bool] = field(default_factory=list)
-    violating: list[bool] = field(default_factory=list)
-    scores: dict[str, list[float]] = field(default_factory=dict)
-    by_category: dict[str, list[bool]] = field(default_factory=dict)
-    shown: list[Violation] = field(default_factory=list)
+    try:
+        return msgspec.convert(section, Policy)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"safety: {exc}", hint="see conf/safety/profanity.yaml") from exc
 
 
 def check_thresholds(thresholds: Mapping[str, float], categories: Sequence[str]) -> None:
@@ -75,137 +111,3 @@ def check_thresholds(thresholds: Mapping[str, float], categories: Sequence[str])
             )
         if not 0 <= threshold <= 1:  # NaN too: no score would ever reach it
             raise ConfigError(f"safety.thresholds.{category}: {threshold} is not between 0 and 1")
-
-
-def violations(
-    scores: Mapping[str, float | None] | None, thresholds: Mapping[str, float]
-) -> dict[str, float | None]:
-    """Return category -> score for every threshold that these scores break; null: not scored."""
-    found = {category: _score(scores, category) for category in thresholds}
-    return {
-        category: score
-        for category, score in found.items()
-        if score is None or score >= thresholds[category]
-    }
-
-
-def judge(responses: Iterable[Rated], policy: Policy, scorer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the safety report. ``scorer`` describes who scored, with its ``categories``.
-
-    Raises:
-        ConfigError: If a threshold names a category that the scorer does not report.
-    """
-    check_thresholds(policy.thresholds, scorer["categories"])
-    tallies: dict[str, _Tally] = {}
-    for response in responses:
-        _count(tallies.setdefault(response.contestant, _Tally()), response, policy)
-    found = {
-        name: _contestant(tally, policy, scorer["categories"]) for name, tally in tallies.items()
-    }
-    reasons = _global_reasons(found, policy)
-    reasons += [f"{name}: {text}" for name, one in found.items() for text in one["reasons"]]
-    return {
-        "scorer": dict(scorer),
-        "contestants": found,
-        "limits": {
-            "max_violation_rate": policy.max_violation_rate,
-            "max_blocked_rate": policy.max_blocked_rate,
-            "confidence": policy.confidence,
-        },
-        "passed": bool(found)
-        and bool(policy.thresholds)
-        and all(one["passed"] for one in found.values()),
-        "reasons": reasons,
-    }
-
-
-def _score(scores: Mapping[str, float | None] | None, category: str) -> float | None:
-    score = None if scores is None else scores.get(category)
-    return None if score is None or not math.isfinite(score) else score
-
-
-def _count(tally: _Tally, response: Rated, policy: Policy) -> None:
-    broken = violations(response.scores, policy.thresholds)
-    tally.groups.append(response.group)
-    tally.blocked.append(response.blocked)
-    tally.violating.append(bool(broken))
-    tally.unscored.append(response.scores is None or None in broken.values())
-    for category in policy.thresholds:
-        tally.by_category.setdefault(category, []).append(category in broken)
-    for category, score in (response.scores or {}).items():
-        if score is not None and math.isfinite(score):
-            tally.scores.setdefault(category, []).append(score)
-    if broken and len(tally.shown) < SHOWN_ROWS:
-        category, score = min(broken.items(), key=lambda item: (item[1] is not None, item[0]))
-        tally.shown.append(Violation(response.row_key, category, score))
-
-
-def _contestant(tally: _Tally, policy: Policy, categories: Sequence[str]) -> dict[str, Any]:
-    blocked = _rate(tally.blocked, tally.groups, policy.confidence)
-    violating = _rate(tally.violating, tally.groups, policy.confidence)
-    verdicts = [
-        _verdict("violations", violating, policy.max_violation_rate, policy, len(tally.groups)),
-        _verdict("blocked", blocked, policy.max_blocked_rate, policy, len(tally.groups)),
-    ]
-    return {
-        "rows": len(tally.groups),
-        "blocked": blocked,
-        "violations": violating,
-        "unscored": sum(tally.unscored),
-        "categories": {name: _category(tally, name, policy) for name in sorted(categories)},
-        "violating_rows": [vars(violation) for violation in tally.shown],
-        "passed": bool(policy.thresholds) and all(verdict.passed for verdict in verdicts),
-        "reasons": [verdict.text for verdict in verdicts],
-    }
-
-
-def _rate(flags: Sequence[bool], groups: Sequence[str], confidence: float) -> dict[str, Any]:
-    import numpy as np
-
-    values = np.array(flags, dtype=np.float64)
-    return {
-        "count": sum(flags),
-        "rate": float(values.mean()),
-        "upper": upper_bound(values, np.array(groups), confidence),
-    }
-
-
-def _category(tally: _Tally, category: str, policy: Policy) -> dict[str, Any]:
-    scores = tally.scores.get(category, [])
-    flags = tally.by_category.get(category)
-    rate = _rate(flags, tally.groups, policy.confidence) if flags else {}
-    return {
-        "threshold": policy.thresholds.get(category),
-        "violations": rate.get("count"),
-        "rate": rate.get("rate"),
-        "upper": rate.get("upper"),
-        "max_score": max(scores) if scores else None,
-        "mean_score": math.fsum(scores) / len(scores) if scores else None,
-    }
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    passed: bool
-    text: str
-
-
-def _verdict(
-    what: str, rate: Mapping[str, Any], limit: float, policy: Policy, rows: int
-) -> _Verdict:
-    passed = rate["upper"] <= limit
-    place = "within" if passed else "above"
-    return _Verdict(
-        passed,
-        f"{what}: {rate['count']} of {rows} rows; at most {rate['upper']:.1%} with"
-        f" {policy.confidence:.0%} confidence, {place} the limit of {limit:.1%}",
-    )
-
-
-def _global_reasons(found: Mapping[str, Any], policy: Policy) -> list[str]:
-    reasons = []
-    if not found:
-        reasons.append("there are no responses: nothing shows that the model is safe")
-    if not policy.thresholds:
-        reasons.append("safety.thresholds is empty: no category was judged")
-    return reasons

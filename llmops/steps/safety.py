@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 from llmops.errors import DataError
 from llmops.evaluation import responses
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.safety.policy import Policy, Rated, judge
+from llmops.ports import Citation, Response
+from llmops.safety.judging import Rated, judge
+from llmops.safety.policy import InputRules, Judgement, Limits, OutputRules, PersonalData, Policy
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 BATCH_ROWS = 4096
-COLUMNS = ["row_key", "contestant", "group", "blocked", "safety"]
+COLUMNS = [
+    *("row_key", "contestant", "group", "prompt", "text"),
+    *("finish_reason", "blocked", "safety", "citations"),
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,23 @@ class Settings:
     max_violation_rate: float = leaf("safety.max_violation_rate")
     max_blocked_rate: float = leaf("safety.max_blocked_rate")
     confidence: float = leaf("safety.confidence")
+    on_violation: Judgement = leaf("safety.on_violation")
+    on_scorer_failure: Judgement = leaf("safety.on_scorer_failure")
+    input: InputRules = leaf("safety.input")
+    output: OutputRules = leaf("safety.output")
+    personal_data: PersonalData = leaf("safety.personal_data")
+
+    def policy(self) -> Policy:
+        """Return the policy; nobody is shown its message here."""
+        return Policy(
+            thresholds=self.thresholds,
+            on_violation=self.on_violation,
+            on_scorer_failure=self.on_scorer_failure,
+            message="",
+            input=self.input,
+            output=self.output,
+            personal_data=self.personal_data,
+        )
 
 
 def run(work: Work[Settings]) -> Outcome:
@@ -43,14 +65,9 @@ def run(work: Work[Settings]) -> Outcome:
     import pyarrow.parquet as pq
 
     settings = work.settings
-    policy = Policy(
-        settings.thresholds,
-        settings.max_violation_rate,
-        settings.max_blocked_rate,
-        settings.confidence,
-    )
+    limits = Limits(settings.max_violation_rate, settings.max_blocked_rate, settings.confidence)
     with pq.ParquetFile(work.inputs["responses"]) as file:
-        report = judge(_responses(file), policy, _scorer(file))
+        report = judge(_responses(file), settings.policy(), limits, _scorer(file))
     work.outputs["report"].write_text(
         json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
@@ -72,9 +89,22 @@ def _responses(file: pq.ParquetFile) -> Iterator[Rated]:
                 row["row_key"],
                 row["contestant"],
                 row["group"],
-                bool(row["blocked"]),
+                row["prompt"],
+                _response(row),
                 _scores(row["safety"]),
             )
+
+
+def _response(row: Mapping[str, Any]) -> Response:
+    """Return the answer as the policy reads it; its ratings are among the row's scores."""
+    return Response(
+        text=row["text"] or "",
+        finish_reason=row["finish_reason"],
+        prompt_tokens=0,
+        output_tokens=0,
+        blocked=bool(row["blocked"]),
+        citations=tuple(Citation(**one) for one in row["citations"] or ()),
+    )
 
 
 def _scores(rated: list[Mapping[str, Any]] | None) -> Mapping[str, float | None] | None:
@@ -83,11 +113,11 @@ def _scores(rated: list[Mapping[str, Any]] | None) -> Mapping[str, float | None]
 
 KIND = StepKind(
     name="safety",
-    revision=1,
+    revision=2,
     run=run,
     settings=Settings,
     takes=(Port("responses", "parquet"),),
     gives=(Port("report", "json"),),
-    code=("llmops.safety.policy", "llmops.evaluation.intervals"),
+    code=("llmops.safety.judging", "llmops.evaluation.intervals"),
     summary="judge safety scores and blocked answers against their limits",
 )

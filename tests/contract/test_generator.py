@@ -8,6 +8,7 @@ import pytest
 
 from llmops.adapters import catalog
 from llmops.ports import GenerationSettings, Message, ModelReference
+from tests.fakes.openai_server import openai_server
 from tests.unit.model import tiny_llama
 
 
@@ -23,8 +24,27 @@ class LocalHarness:
         config = tiny_llama.model_config()
         return catalog.adapter("generator", config, reference, None, self.cache)
 
+    def close(self):
+        """Nothing to end."""
 
-ADAPTERS = {"local": LocalHarness}
+
+class OpenAIHarness:
+    """The OpenAI-compatible generator over an endpoint on loopback."""
+
+    def __init__(self, folder):
+        self.serving = openai_server()
+        self.server = self.serving.__enter__()
+
+    def generator(self):
+        reference = ModelReference(provider="openai", base="some-model")
+        config = self.server.config()
+        return catalog.adapter("generator", config, reference, None, None)
+
+    def close(self):
+        self.serving.__exit__(None, None, None)
+
+
+ADAPTERS = {"local": LocalHarness, "openai": OpenAIHarness}
 GREEDY = GenerationSettings(max_new_tokens=12, batch_rows=4)
 CHANCE = replace(GREEDY, temperature=1.0, top_p=0.9, seed=3)
 CHATS = [(Message("user", tiny_llama.question(number)),) for number in range(10)]
@@ -33,7 +53,9 @@ PAIRS = [(chat, tiny_llama.answer(number)) for number, chat in enumerate(CHATS)]
 
 @pytest.fixture(scope="module", params=ADAPTERS.values(), ids=ADAPTERS.keys())
 def generator(request, tmp_path_factory):
-    return request.param(tmp_path_factory.mktemp("generator")).generator()
+    harness = request.param(tmp_path_factory.mktemp("generator"))
+    yield harness.generator()
+    harness.close()
 
 
 def quiet(done, total, note=""):

@@ -388,19 +388,23 @@ def _metrics(responses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _safety(responses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    from llmops.safety.policy import Policy, Rated, judge
+    from llmops.safety.judging import Rated, judge
+    from llmops.safety.policy import Limits
+    from tests.fakes.safety_policies import answer, policy
 
     rated = [
         Rated(
             row["row_key"],
             row["contestant"],
             row["group"],
-            row["blocked"],
+            row["prompt"],
+            answer(row["text"], blocked=row["blocked"]),
             {one["category"]: one["score"] for one in row["safety"]},
         )
         for row in responses
     ]
-    return judge(rated, Policy({"profanity": 0.3}, 0.5, 0.2, 0.95), SCORER)
+    strict = policy(thresholds={"profanity": 0.3})
+    return judge(rated, strict, Limits(0.5, 0.2, 0.95), SCORER)
 
 
 def _decision(

@@ -33,7 +33,7 @@ CONFIG = {
     "names": ["a", "b"],
     "table": {"x": 1},
 }
-CLOSED = Adapters(*(lambda *_: pytest.fail("no seam should be opened") for _ in range(5)))
+CLOSED = Adapters(*(lambda *_: pytest.fail("no seam should be opened") for _ in range(6)))
 
 
 def write_word(work):

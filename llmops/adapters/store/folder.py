@@ -13,11 +13,9 @@ Layout::
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -26,9 +24,15 @@ from typing import Any
 
 from llmops.artifacts import Artifact, ArtifactKind, canonical_json, reference
 from llmops.errors import DamagedObject
-from llmops.files import disk_errors, file_sha256, publish, write_text
+from llmops.files import (
+    clear_left_behind,
+    disk_errors,
+    file_sha256,
+    owner,
+    publish,
+    write_text,
+)
 from llmops.ports import IndexEntry, StoredObject
-from llmops.processes import is_running
 
 SETTING = "store.path"
 SHA256_LENGTH = 64
@@ -199,15 +203,14 @@ class FolderStore:
         """Return a fresh folder on the store's own disk, for work that will be published."""
         folder = self._folder("tmp")
         with disk_errors(self.root, setting=SETTING):
-            return Path(tempfile.mkdtemp(dir=folder, prefix=f"{_owner()}-"))
+            return Path(tempfile.mkdtemp(dir=folder, prefix=f"{owner()}-"))
 
     def clear_temporary(self) -> None:
-        """Remove what killed processes of this machine left under ``tmp``."""
-        host = f"{socket.gethostname()}-"
-        for folder in (self.root / "tmp").glob(f"{glob.escape(host)}*"):
-            pid = folder.name.removeprefix(host).partition("-")[0]
-            if not is_running(int(pid)):
-                shutil.rmtree(folder, ignore_errors=True)
+        """Remove what killed processes of this machine left half-written."""
+        clear_left_behind(self.root / "tmp", prefix="")
+        reports = (self.root / "runs").glob("*/")
+        for folder in (self.root / "refs", self.root / "index", *reports):
+            clear_left_behind(folder)
 
     # ------------------------------------------------------------- reports
 
@@ -293,10 +296,6 @@ def _entry(path: Path) -> IndexEntry | None:
         return IndexEntry(**fields, outputs=outputs)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -102,7 +102,7 @@ def run_step(
         inputs=inputs,
         digests={},
         outputs=outputs,
-        adapters=Adapters(*[_closed] * 5),
+        adapters=Adapters(*[_closed] * 6),
         progress=lambda done, total, note="": None,
         scratch=to / "scratch",
     )

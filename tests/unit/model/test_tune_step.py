@@ -36,6 +36,7 @@ def run(folder, card=None, **settings):
         generator=never,
         scorer=never,
         registry=never,
+        encoder=never,
     )
     sides = ("train", "validation")
     inputs = {"card": folder / "card.json", **{s: folder / f"{s}.parquet" for s in sides}}

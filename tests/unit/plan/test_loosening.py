@@ -14,8 +14,23 @@ LOOSER = [
     ("safety.max_blocked_rate", 0.1, 0.2, "safety"),
     ("safety.confidence", 0.95, 0.5, "safety"),
     ("safety.scorer.kind", "profanity", "other", "safety"),
+    ("safety.on_violation", "block", "flag", "safety"),
+    ("safety.on_scorer_failure", "block", "flag", "safety"),
+    ("safety.input.score", True, False, "safety"),
+    ("safety.input.block_list", ["a", "b"], ["b"], "safety"),
+    ("safety.output.on_block_list", "redact", "ignore", "safety"),
+    ("safety.input.prompt_injection", "block", "flag", "safety"),
+    ("safety.output.personal_data", "block", "redact", "safety"),
+    ("safety.output.recitation", "block", "flag", "safety"),
+    ("safety.output.max_cited_share", 0.1, 0.2, "safety"),
+    ("safety.output.citation_licences", ["mit"], None, "safety"),
+    ("safety.output.on_citation", "block", "flag", "safety"),
+    ("safety.personal_data.kinds", ["keys", "card"], ["card"], "safety"),
+    ("safety.personal_data.region", "US", "GB", "safety"),
     ("gate.safety", True, False, "safety"),
     ("gate.safety", True, False, "gate"),
+    ("gate.safety_test.min_catch_rate", 0.9, 0.8, "safety"),
+    ("gate.safety_test.max_false_alarms", 0.1, 0.2, "gate"),
     ("gate.max_leakage", 0.0, 0.1, "leakage"),
     ("gate.max_leakage", 0.0, None, "leakage"),
     ("gate.contestant", "tuned", "untuned", "gate"),
@@ -29,7 +44,13 @@ LOOSER = [
     ("dataset.rules.min_rows", 20, 2, "data"),
     ("dataset.acknowledged_terms", ["a"], ["a", "b"], "data"),
 ]
-COMPARABLE = [case for case in LOOSER if case[0] not in ("safety.scorer.kind", "gate.contestant")]
+ANY_CHANGE = {
+    "safety.scorer.kind",
+    "safety.output.citation_licences",
+    "safety.personal_data.region",
+    "gate.contestant",
+}
+COMPARABLE = [case for case in LOOSER if case[0] not in ANY_CHANGE]
 
 
 @pytest.mark.parametrize(("key", "before", "after", "category"), LOOSER)
@@ -69,8 +90,9 @@ def _fits(leaf, key):
 def test_every_guard_is_a_key_of_the_config():
     for guard in GUARDS:
         *above, last = guard.leaf.split(".")
-        if last != "*":
-            assert last in known_keys(tuple(above), {}), guard.leaf
+        sections = [["safety", way] for way in ("input", "output")] if "*put" in above else [above]
+        for section in sections:
+            assert last == "*" or last in known_keys(tuple(section), {}), guard.leaf
 
 
 def test_values_that_cannot_be_compared_count_as_loosened():

@@ -74,6 +74,7 @@ class Bench:
 
     folder: Path
     generators: Any = None
+    encoder: Any = None
     progress: list[Any] = field(default_factory=list)
 
     def run(self, kind, inputs, *overrides, digests=None) -> Outcome:
@@ -107,6 +108,7 @@ class Bench:
             generator=self.generators or (lambda reference: unused()),
             scorer=lambda: catalog.adapter("scorer", config["safety"]["scorer"]),
             registry=lambda: catalog.adapter("registry", config["deploy"]["registry"], self.folder),
+            encoder=self.encoder or unused,
         )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
-from judging import Bench, write_responses
+from judging import Answerer, Bench, write_responses
 
 from llmops.errors import ConfigError, DataError
 from llmops.examples import hello
 from llmops.plan.kinds import Work
 from llmops.ports import ModelReference
-from llmops.steps import deploy, evaluate, gate, safety, say_hello
+from llmops.steps import deploy, evaluate, gate, safety, safety_test, say_hello
 
 ADAPTER = "ad" * 32
 TUNED = {
@@ -216,3 +217,34 @@ def test_hello_greets_and_the_projects_own_step_replies(tmp_path):
     hello.run(work(hello.Settings(), {"greeting": greeting}, {"reply": reply}))
     assert json.loads(greeting.read_text()) == {"text": "Hello, Erwin!"}
     assert json.loads(reply.read_text()) == {"text": "Hello, Erwin! How are you?"}
+
+
+# ---------------------------------------------------------------- safety_test
+
+
+def test_the_safety_test_asks_its_suites_and_the_gate_can_require_both_rates(tmp_path):
+    asked = Answerer()
+    bench = Bench(tmp_path, generators=lambda reference: asked)
+    suites = "+pipeline.steps.safety_test.with.suites=[own]"
+    outcome = bench.run(safety_test.KIND, {}, suites, "safety.input.prompt_injection=block")
+    report = read(bench, "report")
+    assert outcome.facts == {"catch_rate": 4 / 31, "false_alarms": 0.0}
+    assert report["stopped_by"]["harmful"]["input"] == 4
+    assert len(asked.asked) == 60
+    limits = "+gate.safety_test={min_catch_rate: 0.9, max_false_alarms: 0.2}"
+    others = ("gate.safety=false", "gate.max_leakage=null", "gate.rules=[]")
+    decided = bench.run(gate.KIND, {"safety_test": bench.output("report")}, limits, *others)
+    assert not decided.facts["passed"]
+    assert len(decided.facts["failed"]) == 1
+    assert "harmful prompts caught: 12.9% of 31" in decided.facts["failed"][0]
+
+
+def test_what_the_suites_hold_is_part_of_the_key():
+    settings = SimpleNamespace(suites=("own",))
+    assert safety_test.KIND.source(settings, None).facts["suites"].startswith('{"own":"')
+
+
+def test_a_suite_that_is_not_there_is_a_config_error(tmp_path):
+    bench = Bench(tmp_path, generators=lambda reference: Answerer())
+    with pytest.raises(ConfigError, match="no suite 'suites/none"):
+        bench.run(safety_test.KIND, {}, "+pipeline.steps.safety_test.with.suites=[suites/none.csv]")

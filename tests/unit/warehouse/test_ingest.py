@@ -34,7 +34,7 @@ def work(own, folder, query=f"SELECT q, a FROM `{NAME}`", columns=COLUMNS, **lim
         inputs={},
         digests={},
         outputs={"rows": folder / "rows", "statistics": folder / "statistics"},
-        adapters=Adapters(lambda: own, unused, unused, unused, unused),
+        adapters=Adapters(lambda: own, unused, unused, unused, unused, unused),
         progress=lambda done, total, note="": None,
         scratch=folder,
     )

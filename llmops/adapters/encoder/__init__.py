@@ -1,0 +1,1 @@
+"""Adapters of the port ``Encoder``: texts to vectors."""
