@@ -1,4 +1,4 @@
-"""prepare: from a query to JSONL files in one pass over the rows; for splits by hash.
+"""prepare: from a query to JSONL files in one pass over the rows.
 
 Does what ingest, validate, transform and split do, and gives the same files. Rows are not kept as
 Parquet, so a step that reads rows (tune on this machine, predict) needs the separate steps.
@@ -14,6 +14,7 @@ from llmops.data.card import CARD, card_markdown
 from llmops.data.settings import (
     Columns,
     Expectation,
+    NearDuplicates,
     Personal,
     Rules,
     SplitSettings,
@@ -47,6 +48,7 @@ class Settings:
     memory_limit: str = leaf("dataset.memory_limit", in_key=False)
     prompt: Prompt = leaf("prompt")
     split: SplitSettings = leaf("split")
+    near_duplicates: NearDuplicates = leaf("dataset.near_duplicates")
     version: str = leaf("version")
     formats: tuple[str, ...] = leaf("dataset.formats")
     licence: str = leaf("dataset.licence")
@@ -67,7 +69,7 @@ def run(work: Work[Settings]) -> Outcome:
     """Write the files, the card, the profile and the quarantined rows.
 
     Raises:
-        ConfigError: If the query is refused, or the split needs all rows at once.
+        ConfigError: If the query is refused, or a rule needs all rows at once.
         DataError: If there are no rows, too few good ones, or a side stays empty.
         BackendError: If the warehouse stops in mid-stream, or the disk is full.
     """
@@ -88,6 +90,7 @@ def run(work: Work[Settings]) -> Outcome:
         settings.split,
         settings.formats,
         settings.version,
+        settings.near_duplicates,
         check.bytes,
     )
     to = Output(work.outputs["files"], work.outputs["quarantined"], work.scratch / "buckets")
@@ -120,7 +123,7 @@ def _ingested(settings: Settings) -> ingest.Settings:
 
 
 def _card(settings: Settings, made: Streamed) -> dict[str, Any]:
-    test = made.rows["test"]
+    groups = made.groups
     return {
         "dataset_version": made.version.name,
         "version": made.version.tag,
@@ -129,14 +132,11 @@ def _card(settings: Settings, made: Streamed) -> dict[str, Any]:
         "rows": made.rows,
         "method": settings.split.method,
         "seed": settings.split.seed,
-        "by": list(settings.split.by),
+        "by": list(settings.split.by if groups is None else groups.joined_by),
         "fractions": dict(settings.split.fractions()),
-        "leakage": {
-            "exact": {"rows": made.leaked, "share": made.leaked / test if test else 0.0},
-            "near": {"rows": None, "share": None, "threshold": None},  # needs all rows at once
-        },
-        "groups": None,
-        "largest_group": None,
+        "leakage": made.leakage.to_json(),
+        "groups": None if groups is None else len(groups.sizes),
+        "largest_group": None if groups is None else max(groups.sizes.values(), default=0),
         "licence": settings.licence,
         "source_terms": settings.source_terms,
         "acknowledged_terms": list(settings.acknowledged_terms),
@@ -161,7 +161,13 @@ KIND = StepKind(
         Port("quarantined", "parquet"),
     ),
     uses=("warehouse",),
-    code=("llmops.data.stream", "llmops.data.card", "llmops.prompts.prompt"),
+    code=(
+        "llmops.data.stream",
+        "llmops.data.spilt",
+        "llmops.data.cells",
+        "llmops.data.card",
+        "llmops.prompts.prompt",
+    ),
     summary="from a query to JSONL files in one pass",
     source=source,
 )
