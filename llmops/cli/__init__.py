@@ -53,6 +53,9 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
+        "predict": Verb("llmops.cli.predict", "ask a model, or answer a file's rows"),
+        "serve": Verb("llmops.cli.serve", "answer over HTTP, as OpenAI does too"),
+        "logs": Verb("llmops.cli.logs", "query what was asked and answered"),
     },
     "A project": {
         "init": Verb("llmops.cli.init", "start a project: config, own step, workflow"),
