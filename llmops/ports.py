@@ -243,6 +243,22 @@ class Store(Protocol):
         """
         ...
 
+    def intact(self, sha256: str) -> bool:
+        """Say whether the object's bytes are what its name says; reads all of them.
+
+        Raises:
+            BackendError: If they cannot be read.
+        """
+        ...
+
+    def unreadable_entries(self) -> Sequence[str]:
+        """Return the keys of the index entries that cannot be read, sorted."""
+        ...
+
+    def set_aside(self, sha256: str) -> None:
+        """Keep a damaged object as ``*.bad``, where nothing takes it for the object any more."""
+        ...
+
     def remove_object(self, sha256: str) -> None:
         """Remove an object with its reference and its unpacked folder; nothing if it is not there.
 

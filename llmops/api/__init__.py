@@ -20,6 +20,7 @@ from llmops.api.planning import (
 from llmops.api.predicting import predict_file, predict_query
 from llmops.api.running import reproduce, run
 from llmops.api.safety import safety_test
+from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "sweeps",
     "validate",
     "validate_members",
+    "verify_store",
 ]

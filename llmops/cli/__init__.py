@@ -52,6 +52,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
+        "store": Verb("llmops.cli.store", "check that what is stored is whole, and mend it"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
         "predict": Verb("llmops.cli.predict", "ask a model, or answer a file's rows"),
         "serve": Verb("llmops.cli.serve", "answer over HTTP, as OpenAI does too"),
