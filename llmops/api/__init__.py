@@ -21,10 +21,13 @@ from llmops.api.predicting import predict_file, predict_query
 from llmops.api.running import reproduce, run
 from llmops.api.safety import safety_test
 from llmops.api.storage import verify_store
+from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
 __all__ = [
     "EVERYTHING",
     "Run",
+    "Sweep",
+    "SweepOptions",
     "accept",
     "check_budget",
     "compile_pipeline",
@@ -38,11 +41,15 @@ __all__ = [
     "predict_file",
     "predict_query",
     "reproduce",
+    "resume",
     "run",
     "runs",
     "safety_test",
     "serve_config",
     "show",
+    "show_sweep",
+    "sweep",
+    "sweeps",
     "validate",
     "validate_members",
     "verify_store",

@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
     "What has run": {
         "runs": Verb("llmops.cli.runs", "list, show and compare runs"),
+        "sweeps": Verb("llmops.cli.sweeps", "list and show sweeps, resume one"),
         "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
     },
