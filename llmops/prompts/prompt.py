@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 
-from llmops.artifacts import digest
+from llmops.artifacts import canonical_json
 from llmops.errors import ConfigError
 from llmops.ports import Chat, Message
 from llmops.prompts.template import render
@@ -67,12 +68,33 @@ class Prompt:
                     hint="write the character itself instead of escaping its halves",
                 ) from exc
 
-    def digest(self) -> str:
-        """Return the sha256 over all that a model can see of the prompt; its name is not part."""
+    def content(self) -> str:
+        """Return all that a model can see of the prompt, as canonical JSON; not its name."""
         content = asdict(self)
         del content["name"]
         content["examples"] = list(content["examples"])
-        return digest(content)
+        return canonical_json(content)
+
+    def digest(self) -> str:
+        """Return the sha256 of ``content``: a file of it is found by this digest in a store."""
+        return sha256(self.content().encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def prompt_of_content(content: str, name: str) -> Prompt:
+    """Build the prompt that ``Prompt.content`` was written of.
+
+    Raises:
+        ConfigError: If it is no prompt's content.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert({**msgspec.json.decode(content), "name": name}, Prompt)
+    except (msgspec.DecodeError, TypeError) as exc:
+        raise ConfigError(
+            f"what the store keeps as prompt '{name}' is none: {exc}",
+            hint="run the experiment again with --force deploy",
+        ) from exc
 
 
 def check_prompt(config: Mapping[str, Any]) -> Prompt | None:

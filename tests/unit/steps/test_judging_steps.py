@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from judging import Answerer, Bench, write_responses
 
 from llmops.errors import ConfigError, DataError
 from llmops.examples import hello
+from llmops.execute import structure
+from llmops.files import file_sha256
+from llmops.plan.keys import read_settings
 from llmops.plan.kinds import Work
 from llmops.ports import ModelReference
+from llmops.prompts.prompt import Prompt, prompt_of_content
 from llmops.steps import deploy, evaluate, gate, safety, safety_test, say_hello
 
 ADAPTER = "ad" * 32
@@ -150,9 +155,9 @@ def run_deploy(bench, tmp_path, adapter=ADAPTER, **changes):
 
 
 def still_there(bench, facts):
-    settings = deploy.Settings("so_python", "candidate", "in_process", {})
     from judging import experiment
 
+    settings = structure(deploy.KIND, read_settings(deploy.KIND, experiment(), "deploy"))
     return deploy.verify(settings, bench._adapters(experiment()), facts)
 
 
@@ -169,9 +174,21 @@ def test_deploy_registers_a_candidate_that_refers_to_the_tuned_folder(bench, tmp
         "base": "SmolLM2",
         "dataset_version": "v1-3f9c21ab",
         "endpoint": "in_process",
+        "experiment": "so_python",
+        "prompt": "so_python",
         "prompt_sha256": "cd" * 32,
         "step_key": "5e" * 32,
     }
+
+
+def test_the_registered_model_leads_to_its_prompt(bench, tmp_path):
+    from judging import experiment
+
+    prompt = msgspec.convert(experiment()["prompt"], Prompt)
+    run_deploy(bench, tmp_path, prompt_sha256=prompt.digest())
+    assert file_sha256(bench.output("prompt")) == prompt.digest()
+    kept = prompt_of_content(bench.output("prompt").read_text("utf-8"), prompt.name)
+    assert kept == prompt
 
 
 def test_deploying_the_same_model_again_changes_nothing(bench, tmp_path):
