@@ -184,7 +184,7 @@ def compared_figure(title: str, unit: str, before: Counted, after: Counted) -> S
         for version, counts in (("before", before), ("after", after))
     ]
     color = {"domain": ["before", "after"], "range": [NEUTRAL, MAIN]}
-    return _spec(
+    return spec(
         title=title,
         description="; ".join(f"{name} {before[name]:,} then {after[name]:,}" for name in shown),
         data=values,
