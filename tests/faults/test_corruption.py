@@ -43,7 +43,12 @@ def store(tmp_path, monkeypatch):
 
 
 def do(store, text="said"):
-    return execute(Task(Node("step", WRITE, {}), {"text": text}, "run", {}), store, CLOSED, _silent)
+    return execute(
+        Task(Node("step", WRITE, {}), {"name": "x", "text": text}, "run", {}),
+        store,
+        CLOSED,
+        _silent,
+    )
 
 
 def _silent(done, total, note=""):

@@ -53,7 +53,9 @@ def store_of(workspace):
 
 
 def do(workspace, text):
-    task = Task(Node("step", NOTE, {}), {"text": text}, f"run-{os.getpid()}", inputs={})
+    task = Task(
+        Node("step", NOTE, {}), {"name": "x", "text": text}, f"run-{os.getpid()}", inputs={}
+    )
     execute(task, store_of(workspace), CLOSED, lambda *_: None)
 
 
