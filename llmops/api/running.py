@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ from llmops.engines.jobs import logs, read_facts, read_parts
 from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFailed, Unattended
 from llmops.files import refusal
 from llmops.lineage import machine, record
-from llmops.lineage.run_folder import RunFolder, find_run, new_run_id
+from llmops.lineage.datasets import changes
+from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
 from llmops.plan import cost
 from llmops.plan.build import Plan, Selection, read_plan
 from llmops.plan.graph import Graph, build_graph
@@ -375,6 +376,7 @@ class _Runner:
 
     def _finish(self, plan: Plan, status: str, error: dict[str, Any] | None) -> Run:
         made = self._record(plan, status, error)
+        made["dataset_changes"] = changes(made, self._earlier(), self.opened.store)
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
             if self.identity.promotes:
@@ -386,6 +388,16 @@ class _Runner:
         _write_report(self.folder, self.opened.store, made)
         self.folder.write_json("run.json", made)  # last: a finished run has all of its files
         return Run(self.folder.path, made)
+
+    def _earlier(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the records of the experiment's earlier runs, newest first."""
+        for folder in all_runs(self.folder.path.parents[2], self.opened.config["name"]):
+            if folder.path == self.folder.path:
+                continue
+            try:
+                yield folder.record()
+            except ConfigError:
+                continue
 
     def _record(self, plan: Plan, status: str, error: dict[str, Any] | None) -> dict[str, Any]:
         config, store = self.opened.config, self.opened.store
@@ -419,6 +431,7 @@ class _Runner:
             "counts": _counts(steps),
             "estimates": self._estimates(steps) if ended else None,
             "champion": None,
+            "dataset_changes": None,  # since the experiment's version before
             **{name: results[name] for name in ("model", "metrics", "safety", "gate")},
         }
 
