@@ -218,7 +218,7 @@ def _epochs(request: TuningRequest) -> int:
 def _check(limits: Limits, train: TuningFile, validation: TuningFile | None) -> None:
     fewer = "lower tuning.max_examples"
     limits.check("train_rows", train.rows, f"there are {train.rows:,} train rows", fewer)
-    limits.check("train_bytes", train.bytes, f"the train file has {train.bytes:,} bytes", fewer)
+    limits.check("file_bytes", train.bytes, f"the train file has {train.bytes:,} bytes", fewer)
     if validation is None:
         return
     said = f"there are {validation.rows:,} validation rows"
