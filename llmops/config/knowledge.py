@@ -41,12 +41,14 @@ class Provider:
     """What the models of one ``model.kind`` can do; ``docs/providers.md`` shows the same table.
 
     ``can_score``: they give the probability of a text that they did not write themselves.
-    ``tunes``: there is a tuner for them. ``regions``: where it tunes, and for each the regions that
+    ``tunes``: there is a tuner for them. ``formats``: the formats of JSONL that it sends, for whose
+    files there may be limits; none: it reads the rows themselves. ``regions``: where it tunes, and for each the regions that
     can serve what was tuned there; null where there are no regions.
     """
 
     can_score: bool
     tunes: bool = True
+    formats: tuple[str, ...] = ()
     regions: Mapping[str, tuple[str, ...]] | None = None
 
 
@@ -56,6 +58,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "openai": Provider(can_score=False, tunes=False),
     "gemini": Provider(
         can_score=False,
+        formats=("gemini",),
         regions={"us-central1": ("us-central1", "us"), "europe-west4": ("europe-west4", "eu")},
     ),
     "palm": Provider(can_score=False, tunes=False),
