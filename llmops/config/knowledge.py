@@ -42,8 +42,8 @@ class Provider:
 
     ``can_score``: they give the probability of a text that they did not write themselves.
     ``tunes``: there is a tuner for them. ``formats``: the formats of JSONL that it sends, for whose
-    files there may be limits; none: it reads the rows themselves. ``regions``: where it tunes, and for each the regions that
-    can serve what was tuned there; null where there are no regions.
+    files there may be limits; none: it reads the rows themselves. ``regions``: where it tunes, and
+    for each the regions that can serve what was tuned there; null where there are no regions.
     """
 
     can_score: bool
