@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
 from llmops.api.planning import EVERYTHING, check_budget, planned_against
+from llmops.api.registering import promote
 from llmops.artifacts import canonical_json
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
@@ -591,24 +592,20 @@ def _promote(
     if not decision["passed"]:
         return outcome | {"reason": "the gate refused"}
     registry = opened.adapters.registry()
-    holder = _holder(registry, name, alias)
-    if holder == version:
+    candidate = registry.get(name, str(version))
+    if alias in candidate.aliases:
         return outcome | {"promoted": True, "reason": f"holds {alias} already"}
+    held = any(one.name == name and alias in one.aliases for one in registry.list())
     decided_now = chosen or any(
         s["kind"] == "gate" and s["status"] == "done" for s in made["steps"]
     )
-    if holder is not None and not decided_now:
-        return outcome | {"reason": f"version {holder} holds {alias}; nothing new was decided"}
-    registry.set_alias(name, alias, version, reason=f"gate passed in run {made['run_id']}")
+    if held and not decided_now:
+        return outcome | {"reason": f"another version holds {alias}; nothing new was decided"}
+    try:
+        promote(registry, candidate, alias, records=[made])
+    except Refused as exc:
+        return outcome | {"reason": exc.problem}
     return outcome | {"promoted": True, "reason": "the gate passed"}
-
-
-def _holder(registry: Any, name: str, alias: str) -> int | None:
-    for version in registry.list():
-        if version.name == name and alias in version.aliases:
-            found: int = version.version
-            return found
-    return None
 
 
 def _write_report(folder: RunFolder, store: Store, made: Mapping[str, Any]) -> None:
