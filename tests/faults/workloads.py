@@ -92,6 +92,11 @@ name: pairs
 version: v1
 dataset:
   files: [pairs.jsonl]
+  licence: CC0-1.0
+  source_terms: mine
+  acknowledged_terms: [mine]
+  rules:
+    min_rows: 5
 """
 
 WORKLOADS: Mapping[str, Workload] = {

@@ -140,3 +140,9 @@ def test_a_query_that_names_its_columns_is_checked_without_a_parser() -> None:
         "validate(['+experiment=so_python']); sys.exit('sqlglot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_of_files_need_no_query():
+    files = ("dataset=jsonl", "dataset.query=null", "pipeline=dataset_of_files")
+    own = ("dataset.licence=mine", "dataset.source_terms=mine", "dataset.acknowledged_terms=[mine]")
+    validate(["+experiment=so_python", *files, "dataset.files=[rows.jsonl]", *own])
