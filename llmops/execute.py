@@ -89,7 +89,8 @@ def structure(kind: StepKind, settings: Mapping[str, Any]) -> Any:
     """
     import msgspec
 
-    leaves = {f.name: settings[f.metadata["leaf"]] for f in dataclasses.fields(kind.settings)}
+    fields = {f.name: f.metadata["leaf"] for f in dataclasses.fields(kind.settings)}
+    leaves = {name: settings[path] for name, path in fields.items() if path in settings}
     try:
         return msgspec.convert(integral(leaves), kind.settings)
     except msgspec.ValidationError as exc:

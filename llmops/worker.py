@@ -116,7 +116,8 @@ def _execute(
         inputs={name: read_reference(Path(path)) for name, path in inputs.items()},
         forced=step in (store.read_report(run_id, REQUEST) or {}).get("forced", ()),
     )
-    return execute(task, store, open_adapters(config, store, Path.cwd()), events.progress)
+    adapters = open_adapters(config, store, Path.cwd(), fresh=task.forced)
+    return execute(task, store, adapters, events.progress)
 
 
 def _write_reference(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from llmops.api.planning import (
     plan,
     plan_members,
 )
+from llmops.api.prompts import diff_prompts, prompt, prompt_names, render_prompt, try_prompt
 from llmops.api.running import reproduce, run
 
 __all__ = [
@@ -26,12 +27,17 @@ __all__ = [
     "compile_pipeline",
     "datasets",
     "diff",
+    "diff_prompts",
     "plan",
     "plan_members",
+    "prompt",
+    "prompt_names",
+    "render_prompt",
     "reproduce",
     "run",
     "runs",
     "show",
+    "try_prompt",
     "validate",
     "validate_members",
 ]

@@ -48,6 +48,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
+        "prompts": Verb("llmops.cli.prompts", "list, show, render, compare and try prompts"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
     },
     "A project": {

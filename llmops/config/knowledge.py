@@ -18,6 +18,13 @@ SCHEMA_CHANGES: Mapping[int, str] = {
 # The categories that each kind of scorer reports; a threshold for any other would never be judged.
 SCORER_CATEGORIES: Mapping[str, tuple[str, ...]] = {"profanity": ("profanity",)}
 
+# The metrics that are built in; a project brings others by `project.metrics`.
+METRICS = (
+    *("loss", "perplexity", "rouge_l", "chrf", "bleu", "exact_match", "semantic_similarity"),
+    *("valid_json", "valid_output", "code_parses", "refusal", "empty", "length", "latency"),
+    *("cost", "judge", "truncated", "blocked"),
+)
+
 # Metrics that are made of the probability of the reference answer.
 NEED_SCORES = ("loss", "perplexity")
 

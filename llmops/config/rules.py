@@ -13,6 +13,7 @@ from typing import Any
 
 from llmops.config import returned_columns
 from llmops.config.knowledge import (
+    METRICS,
     NEED_SCORES,
     PROVIDERS,
     SCHEMA_CHANGES,
@@ -169,13 +170,18 @@ def terms_are_acknowledged(config: Config) -> Iterator[Mistake]:
 def tuned_prompts_have_no_examples(config: Config) -> Iterator[Mistake]:
     """Training rows are single turns, so a prompt with fixed examples would differ at serving."""
     uses = {step.get("use") for step in config["pipeline"]["steps"].values()}
-    if "tune" in uses and config["prompt"]["examples"]:
-        yield Mistake(
-            ("prompt", "examples"),
-            "none: the pipeline tunes, and training rows carry no examples",
-            f"{len(config['prompt']['examples'])} examples",
-            "let the contestant untuned_with_examples show what examples do",
-        )
+    shown = {
+        "examples": len(config["prompt"]["examples"]),
+        "similar_examples": config["prompt"].get("similar_examples", 0),
+    }
+    for name, count in shown.items():
+        if "tune" in uses and count:
+            yield Mistake(
+                ("prompt", name),
+                "none: the pipeline tunes, and training rows carry no examples",
+                f"{count} examples",
+                "let the contestant untuned_with_examples show what examples do",
+            )
 
 
 def rules_compare_with_the_baseline(config: Config) -> Iterator[Mistake]:
@@ -272,6 +278,38 @@ def regions_fit(config: Config) -> Iterator[Mistake]:
         yield Mistake(("deploy", "region"), expected, f"'{served_in}'", hint)
 
 
+def metrics_exist(config: Config) -> Iterator[Mistake]:
+    """Each metric is built in, unless the project brings its own: those are known when it runs."""
+    if (config.get("project") or {}).get("metrics"):
+        return
+    for number, metric in enumerate(config["evaluation"]["metrics"]):
+        if metric not in METRICS:
+            path = ("evaluation", "metrics", str(number))
+            expected = f"one of {', '.join(METRICS)}"
+            yield Mistake(path, expected, f"'{metric}'", nearest(metric, METRICS))
+
+
+def metrics_have_what_they_need(config: Config) -> Iterator[Mistake]:
+    """An encoder for similarity, prices for cost, a judge for verdicts."""
+    lacking = {
+        "semantic_similarity": (config.get("encoder"), "encoder=minilm"),
+        "cost": (config["evaluation"].get("prices"), "set evaluation.prices"),
+        "judge": (config.get("judge"), "judge=helpfulness and a pipeline with a judge step"),
+    }
+    for number, metric in enumerate(config["evaluation"]["metrics"]):
+        found, hint = lacking.get(metric, (True, ""))
+        if not found:
+            path = ("evaluation", "metrics", str(number))
+            yield Mistake(path, "a metric that has what it needs", f"'{metric}'", hint)
+
+
+def similar_examples_have_an_encoder(config: Config) -> Iterator[Mistake]:
+    """What is similar is told by an encoder."""
+    if config["prompt"].get("similar_examples") and config.get("encoder") is None:
+        path = ("prompt", "similar_examples")
+        yield Mistake(path, "0 without an encoder", "some", "choose one: encoder=minilm")
+
+
 def baseline_takes_part(config: Config) -> Iterator[Mistake]:
     """The contestant that all others are compared with answers too."""
     yield from _contestant(config, ("evaluation", "baseline"), config["evaluation"]["baseline"])
@@ -358,6 +396,9 @@ RULES = (
     Rule(("model.kind", "dataset.formats", "pipeline.steps"), provider_reads_a_format),
     Rule(("model.kind", "model.tuner.region", "deploy.region"), regions_fit),
     Rule(("safety.scorer", "safety.thresholds"), thresholds_are_judged),
+    Rule(("evaluation.metrics",), metrics_exist),
+    Rule(("evaluation.metrics", "pipeline.steps"), metrics_have_what_they_need),
+    Rule(("prompt.name",), similar_examples_have_an_encoder),
     Rule(("evaluation.baseline", "predict.contestants"), baseline_takes_part),
     Rule(("gate.contestant", "gate.rules", "predict.contestants"), gate_judges_a_contestant),
     Rule(("pipeline.steps", "prompt.examples"), tuned_prompts_have_no_examples),
@@ -369,14 +410,29 @@ RULES = (
 )
 
 
+def contestants_of(config: Config) -> list[str]:
+    """Return who answers: the named ones, further tuning seeds of theirs, and the comparison's."""
+    named, evaluation = config["predict"]["contestants"], config.get("evaluation") or {}
+    tuned = [name for name in named if name in ("tuned", "tuned_on_shuffled")]
+    seeds = [f"{name}@{seed}" for name in tuned for seed in evaluation.get("seeds") or ()]
+    own = (config.get("tuning") or {}).get("seed")
+    control = [f"tuned_on_shuffled@{own}"] if "tuned_on_shuffled" in named else []
+    comparison = config.get("comparison") or {}
+    models = [*comparison.get("models", {}), *comparison.get("registered", {})]
+    grid = [f"{prompt}/{model}" for model in models for prompt in comparison.get("prompts", {})]
+    plain = [name for name in named if name != "tuned_on_shuffled"]
+    return [*plain, *dict.fromkeys([*control, *seeds]), *grid]
+
+
 def _contestant(config: Config, path: KeyPath, name: str) -> Iterator[Mistake]:
-    contestants = config["predict"]["contestants"]
+    contestants = contestants_of(config)
     if name not in contestants:
         yield Mistake(
             path,
             f"one of predict.contestants: {', '.join(contestants)}",
             f"'{name}'",
-            f"add {name} to predict.contestants, or change {dotted(path)}",
+            nearest(name, contestants)
+            or f"add {name} to predict.contestants, or change {dotted(path)}",
         )
 
 

@@ -9,14 +9,17 @@ from llmops.artifacts import digest
 from llmops.errors import ConfigError, nearest
 from llmops.plan.kinds import StepKind
 
+ABSENT = object()
+
 
 def read_settings(kind: StepKind, config: Mapping[str, Any], step: str) -> dict[str, Any]:
-    """Return the leaves that ``kind`` reads, by their dotted path.
+    """Return the leaves that ``kind`` reads, by their dotted path; optional ones if there are any.
 
     Raises:
         ConfigError: If the config has no such leaf.
     """
-    return {path: _leaf(config, path, kind, step) for path in kind.reads}
+    found = {path: _leaf(config, path, kind, step) for path in kind.reads}
+    return {path: value for path, value in found.items() if value is not ABSENT}
 
 
 def step_key(
@@ -64,6 +67,8 @@ def _leaf(config: Mapping[str, Any], path: str, kind: StepKind, step: str) -> An
     value: Any = config
     for position, part in enumerate(full.split(".")):
         if not isinstance(value, Mapping) or part not in value:
+            if path in kind.optional:
+                return ABSENT
             raise _missing(full, position, value, kind, step)
         value = value[part]
     return value

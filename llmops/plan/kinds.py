@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from llmops.artifacts import ArtifactKind
 from llmops.ports import (
@@ -27,15 +27,24 @@ from llmops.ports import (
 S = TypeVar("S")
 
 
-def leaf(path: str, *, in_key: bool = True, without: tuple[str, ...] = ()) -> Any:
+REQUIRED: Any = object()
+
+
+def leaf(
+    path: str, *, in_key: bool = True, without: tuple[str, ...] = (), default: Any = REQUIRED
+) -> Any:
     """Declare a settings field that is read from ``path`` of the resolved config.
 
     ``path`` is dotted and may name a whole subtree. One that starts with ``with.`` is read from
     the step's own block in the pipeline file. One that cannot change the result, such as a memory
     limit, is left out of the step's key by ``in_key=False``; ``without`` names such parts of a
-    subtree, dotted below ``path``, which need not be there.
+    subtree, dotted below ``path``, which need not be there. A leaf with a ``default`` may be absent
+    from the config; it is then not in the key either.
     """
-    return field(metadata={"leaf": path, "in_key": in_key, "without": without})
+    declared = {"leaf": path, "in_key": in_key, "without": without}
+    if default is REQUIRED:
+        return field(metadata=declared)
+    return field(metadata=declared | {"optional": True}, default=default)
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,29 @@ class Port:
     )
 
 
+class OpenGenerator(Protocol):
+    """Opens the generator of a model."""
+
+    def __call__(
+        self,
+        reference: ModelReference,
+        model: Mapping[str, Any] | None = None,
+        weights: Path | None = None,
+    ) -> Generator:
+        """Open ``reference`` by the config's ``model`` group, or by another one of its shape.
+
+        ``weights`` is the folder of a tuned model that is no object of the store by itself.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Adapters:
     """The open seams. A step may use only those that its kind names in ``uses``."""
 
     warehouse: Callable[[], Warehouse]
     tuner: Callable[[], Tuner]
-    generator: Callable[[ModelReference], Generator]
+    generator: OpenGenerator
     scorer: Callable[[], Scorer]
     registry: Callable[[], Registry]
     encoder: Callable[[], Encoder]
@@ -128,6 +153,12 @@ class StepKind:
     def reads(self) -> tuple[str, ...]:
         """The dotted config paths that this kind reads, sorted."""
         return tuple(sorted(f.metadata["leaf"] for f in dataclasses.fields(self.settings)))
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """The paths among ``reads`` that the config may lack."""
+        fields = dataclasses.fields(self.settings)
+        return frozenset(f.metadata["leaf"] for f in fields if f.metadata.get("optional"))
 
     @property
     def without_effect(self) -> frozenset[str]:

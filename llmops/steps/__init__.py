@@ -19,6 +19,7 @@ BUILT_IN = (
     "transform",
     "split",
     "tune",
+    "tune_again",
     "deploy",
     "predict",
     "evaluate",
