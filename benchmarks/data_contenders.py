@@ -42,7 +42,7 @@ def ours(rows: Path, out: Path) -> dict:
     """The streaming pipeline; the environment changes what must not change the result."""
     from llmops.data import buckets, stream
     from llmops.data.cleaning import Asked
-    from llmops.data.settings import Columns, Rules, SplitSettings, Texts
+    from llmops.data.settings import Columns, NearDuplicates, Rules, SplitSettings, Texts
     from llmops.prompts.prompt import Prompt
 
     limit = os.environ.get("MEMORY", "1GB")
@@ -59,7 +59,8 @@ def ours(rows: Path, out: Path) -> dict:
         memory_limit=limit,
     )
     split = SplitSettings("hash", 0.8, 0.0, 0.2, SEED, ())
-    wanted = stream.Wanted(prompt.render, None, split, ("text_bison",), "v1", expected)
+    near = NearDuplicates(0.85, 3, 64)  # not looked for: a row's own hash decides its side
+    wanted = stream.Wanted(prompt.render, None, split, ("text_bison",), "v1", near, expected)
     to = stream.Output(out / "files", out / "quarantined.parquet", out / "spill")
     order = os.environ.get("ORDER", "")
     with connect("512MB", out, int(os.environ.get("THREADS", "2"))) as connection:

@@ -89,8 +89,11 @@ def structure(kind: StepKind, settings: Mapping[str, Any]) -> Any:
     """
     import msgspec
 
-    fields = {f.name: f.metadata["leaf"] for f in dataclasses.fields(kind.settings)}
-    leaves = {name: settings[path] for name, path in fields.items() if path in settings}
+    leaves = {
+        f.name: settings[f.metadata["leaf"]]
+        for f in dataclasses.fields(kind.settings)
+        if f.metadata["leaf"] in settings or f.metadata["leaf"] not in kind.optional_reads
+    }
     try:
         return msgspec.convert(integral(leaves), kind.settings)
     except msgspec.ValidationError as exc:
@@ -136,6 +139,7 @@ def _work(
                 adapters=adapters,
                 progress=progress,
                 scratch=store.scratch(key),
+                experiment=task.config["name"],
             )
         )
         return _Published(_publish(kind, outputs, outcome, store), outcome.facts)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from llmops.errors import BackendError
+from llmops.processes import is_running
+
+TEMPORARY = ".tmp-"
+REFUSALS = frozenset(  # what a system answers that has no room, no rights, or a broken disk
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EMFILE", "ENFILE")
+)
 
 
 def file_sha256(path: Path) -> str:
@@ -31,7 +41,7 @@ def publish(source: Path, target: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a small text file whole or not at all, with the permissions of an ordinary file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{owner()}-")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -41,6 +51,33 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def owner() -> str:
+    """Return the beginning of the names of this process's temporary files: machine and process."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def clear_left_behind(folder: Path, prefix: str = TEMPORARY) -> None:
+    """Remove from ``folder`` what processes of this machine left half-written when they died."""
+    mine = f"{prefix}{socket.gethostname()}-"
+    for path in folder.glob(f"{glob.escape(mine)}*"):
+        pid = path.name.removeprefix(mine).partition("-")[0]
+        if pid.isdigit() and not is_running(int(pid)):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def refusal(exc: BaseException) -> BackendError | None:
+    """Return the error of a system that refuses a file operation; None if ``exc`` is none such.
+
+    For what no ``disk_errors`` has caught: a full disk is no bug, wherever it is noticed.
+    """
+    if not isinstance(exc, OSError) or exc.errno not in REFUSALS:
+        return None
+    return _backend_error(exc, Path(exc.filename or Path.cwd()), "LLMOPS_WORKSPACE")
 
 
 @contextlib.contextmanager
@@ -54,12 +91,16 @@ def disk_errors(where: Path, *, setting: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        free = _free_bytes(where)
-        room = "" if free is None else f"{where} has {free / 1e6:,.0f} MB free; "
-        raise BackendError(
-            f"{exc.strerror or exc}: {exc.filename or where}",
-            hint=f"{room}make room, allow writing there, or set {setting}",
-        ) from exc
+        raise _backend_error(exc, where, setting) from exc
+
+
+def _backend_error(exc: OSError, where: Path, setting: str) -> BackendError:
+    free = _free_bytes(where)
+    room = "" if free is None else f"{where} has {free / 1e6:,.0f} MB free; "
+    return BackendError(
+        f"{exc.strerror or exc}: {exc.filename or where}",
+        hint=f"{room}make room, allow writing there, or set {setting}",
+    )
 
 
 def _free_bytes(where: Path) -> int | None:

@@ -24,6 +24,7 @@ from llmops.adapters.catalog import open_adapters, open_store
 from llmops.artifacts import canonical_json, digest, read_reference
 from llmops.errors import BackendError, LlmopsError, Pending
 from llmops.execute import Result, Task, execute
+from llmops.files import refusal
 from llmops.plan.graph import build_graph
 from llmops.ports import Store
 from llmops.secrecy import copy_masked, masked
@@ -134,7 +135,8 @@ def _success(result: Result, status: str) -> dict[str, Any]:
     }
 
 
-def _failure(exc: BaseException) -> dict[str, Any]:
+def _failure(raised: BaseException) -> dict[str, Any]:
+    exc = refusal(raised) or raised
     expected = isinstance(exc, LlmopsError)
     text = exc.problem if isinstance(exc, LlmopsError) else f"{type(exc).__name__}: {exc}"
     problem = masked(text)

@@ -33,7 +33,12 @@ class Entry(NamedTuple):
 
 
 ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
-    "warehouse": {"duckdb": Entry("llmops.adapters.warehouse.duckdb", "open_warehouse")},
+    "warehouse": {
+        "duckdb": Entry("llmops.adapters.warehouse.duckdb", "open_warehouse"),
+        "bigquery": Entry(
+            "llmops.adapters.warehouse.bigquery", "open_warehouse", "gcp", cloud=True
+        ),
+    },
     "store": {"folder": Entry("llmops.adapters.store.folder", "open_store")},
     "tuner": {"local": Entry("llmops.adapters.model.local_tuner", "open_tuner", "local")},
     "generator": {
@@ -44,7 +49,11 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
         kind: Entry("llmops.adapters.encoder.transformers_encoder", "open_encoder", "local")
         for kind in ("wheel", "huggingface")
     },
-    "scorer": {"profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer")},
+    "scorer": {
+        "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
+        "llama_guard": Entry("llmops.adapters.scorer.guard", "open_llama_guard"),
+        "shieldgemma": Entry("llmops.adapters.scorer.guard", "open_shieldgemma"),
+    },
     "registry": {"files": Entry("llmops.adapters.registry.files", "open_registry")},
 }
 

@@ -6,6 +6,7 @@
 >>> run.record["metrics"]["contestants"]["tuned"]["loss"]["value"]
 """
 
+from llmops.api.answering import find_model, open_model, predict, serve_config
 from llmops.api.opening import validate, validate_members
 from llmops.api.past import Run, accept, datasets, runs, show
 from llmops.api.planning import (
@@ -16,28 +17,46 @@ from llmops.api.planning import (
     plan,
     plan_members,
 )
+from llmops.api.predicting import predict_file, predict_query
 from llmops.api.prompts import diff_prompts, prompt, prompt_names, render_prompt, try_prompt
 from llmops.api.running import reproduce, run
+from llmops.api.safety import safety_test
+from llmops.api.storage import verify_store
+from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
 __all__ = [
     "EVERYTHING",
     "Run",
+    "Sweep",
+    "SweepOptions",
     "accept",
     "check_budget",
     "compile_pipeline",
     "datasets",
     "diff",
     "diff_prompts",
+    "find_model",
+    "open_model",
     "plan",
     "plan_members",
+    "predict",
+    "predict_file",
+    "predict_query",
     "prompt",
     "prompt_names",
     "render_prompt",
     "reproduce",
+    "resume",
     "run",
     "runs",
+    "safety_test",
+    "serve_config",
     "show",
+    "show_sweep",
+    "sweep",
+    "sweeps",
     "try_prompt",
     "validate",
     "validate_members",
+    "verify_store",
 ]

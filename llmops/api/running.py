@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
@@ -19,6 +19,7 @@ from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import Checked, checked
 from llmops.errors import Interrupted, LlmopsError, Refused, StepFailed, unknown_name
+from llmops.files import refusal
 from llmops.lineage import machine, record
 from llmops.lineage.run_folder import RunFolder, find_run, new_run_id
 from llmops.plan import cost
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 ENGINES: Mapping[str, str] = {"local": "llmops.engines.local"}
 PAID = {"tuner", "generator", "registry"}  # what a reproduction takes from the store if it can
 Event = Mapping[str, Any]
+Promotion = Literal["own", "chosen", "nothing"]
 
 
 def run(
@@ -44,7 +46,7 @@ def run(
     selection: Selection = EVERYTHING,
     budget: float | None = None,
     score_on: Side = "test",
-    chosen: bool = False,
+    promote: Promotion = "own",
     on_plan: Callable[[Plan], None] = lambda plan: None,
     on_start: Callable[[Path], None] = lambda folder: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -58,8 +60,8 @@ def run(
         budget: Money that the run may cost; None for no other bound than ``env.budget``.
         score_on: The side of the data whose rows contestants answer. A run that scores on
             validation rows leaves the test side alone and promotes nothing.
-        chosen: The run is that of a sweep's chosen member: what its gate passed is promoted, even
-            if the decision was found in the store.
+        promote: What a passed gate promotes: what this run decided itself; for the ``chosen``
+            member of a sweep also what was found in the store; or ``nothing``.
         on_plan: Called with the plan before anything starts.
         on_start: Called with the run's folder once it is there.
         on_event: Called with each progress event of a step: ``step``, ``event`` (``start``,
@@ -84,7 +86,7 @@ def run(
     planned = planned_against(opened, selection, "store")
     on_plan(planned)
     check_budget([planned], budget)
-    runner = _Runner(opened, selection, score_on=score_on, chosen=chosen)
+    runner = _Runner(opened, selection, score_on=score_on, promote=promote)
     on_start(runner.folder.path)
     return runner.run(planned, on_event)
 
@@ -162,12 +164,12 @@ class _Runner:
         selection: Selection,
         reproduces: str | None = None,
         score_on: Side = "test",
-        chosen: bool = False,
+        promote: Promotion = "own",
     ) -> None:
         self.opened = opened
         self.reproduces = reproduces  # such a run moves no alias
         self.score_on = score_on  # nor does one that did not see the test side
-        self.chosen = chosen
+        self.promote = promote
         self.selection = selection
         self.started = datetime.now(UTC)
         self.run_id = new_run_id(self.started)
@@ -186,6 +188,11 @@ class _Runner:
             raise
         except LlmopsError as exc:
             return self._finish(plan, "failed", _error(exc))
+        except OSError as exc:
+            refused = refusal(exc)
+            if refused is None:
+                raise
+            return self._finish(plan, "failed", _error(refused))
         return self._finish(plan, "succeeded", None)
 
     def _write_inputs(self, plan: Plan) -> None:
@@ -243,13 +250,14 @@ class _Runner:
         made = self._record(plan, status, error)
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
-            if self.reproduces is None and self.score_on == "test":
-                made["champion"] = _promote(self.opened, made, decision, chosen=self.chosen)
+            if self.reproduces is None and self.score_on == "test" and self.promote != "nothing":
+                chosen = self.promote == "chosen"
+                made["champion"] = _promote(self.opened, made, decision, chosen=chosen)
             made["status"] = "succeeded" if decision["passed"] else "refused"
         if made["metrics"]:
             self.folder.write_json("metrics.json", made["metrics"])
-        self.folder.write_json("run.json", made)
-        _write_report(self.folder, self.opened.store)
+        _write_report(self.folder, self.opened.store, made)
+        self.folder.write_json("run.json", made)  # last: a finished run has all of its files
         return Run(self.folder.path, made)
 
     def _record(self, plan: Plan, status: str, error: dict[str, Any] | None) -> dict[str, Any]:
@@ -339,7 +347,7 @@ class _FailedStep:
         log = folder / "logs" / f"{self.name}.log"
         hint = f"{self.error['hint']}\n       log: {log}" if self.error["hint"] else f"log: {log}"
         return StepFailed(
-            f"step {self.name}: {self.error['problem']}",
+            self.error["problem"],
             step=self.name,
             hint=hint,
             exit_code=self.error["exit_code"],
@@ -414,7 +422,7 @@ def _holder(registry: Any, name: str, alias: str) -> int | None:
     return None
 
 
-def _write_report(folder: RunFolder, store: Store) -> None:
+def _write_report(folder: RunFolder, store: Store, made: Mapping[str, Any]) -> None:
     from llmops.report.page import write_report
 
-    write_report(folder.path, store)
+    write_report(folder.path, store, made)

@@ -42,14 +42,22 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
     "What has run": {
         "runs": Verb("llmops.cli.runs", "list, show and compare runs"),
+        "sweeps": Verb("llmops.cli.sweeps", "list and show sweeps, resume one"),
         "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
+    },
+    "The model at work": {
+        "safety": Verb("llmops.cli.safety", "test what is caught and what is false alarm"),
     },
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
         "prompts": Verb("llmops.cli.prompts", "list, show, render, compare and try prompts"),
+        "store": Verb("llmops.cli.store", "check that what is stored is whole, and mend it"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
+        "predict": Verb("llmops.cli.predict", "ask a model, or answer a file's rows"),
+        "serve": Verb("llmops.cli.serve", "answer over HTTP, as OpenAI does too"),
+        "logs": Verb("llmops.cli.logs", "query what was asked and answered"),
     },
     "A project": {
         "init": Verb("llmops.cli.init", "start a project: config, own step, workflow"),
@@ -79,9 +87,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except SystemExit as exc:  # argparse's way to end
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
-    except Exception:  # noqa: BLE001 - the last line of defence, so that a bug is called one
-        _tell_of_bug()
-        return BUG
+    except Exception as exc:  # noqa: BLE001 - the last line of defence, so that a bug is called one
+        from llmops.files import refusal
+
+        refused = refusal(exc)
+        if refused is None:
+            _tell_of_bug()
+            return BUG
+        _tell(refused)
+        return refused.exit_code
     return code
 
 

@@ -297,7 +297,7 @@ def _show_outcome(run: Mapping[str, Any], console: Console) -> None:
     error = run.get("error")
     if error:
         where = f"step {error['step']}: " if error.get("step") else ""
-        _say(f"{where}{error['problem']}", console, style="red")
+        _say(f"error: {where}{error['problem']}", console, style="red")
         _say(f"hint: {error['hint']}" if error.get("hint") else "", console)
 
 

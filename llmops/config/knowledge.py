@@ -16,7 +16,17 @@ SCHEMA_CHANGES: Mapping[int, str] = {
 }
 
 # The categories that each kind of scorer reports; a threshold for any other would never be judged.
-SCORER_CATEGORIES: Mapping[str, tuple[str, ...]] = {"profanity": ("profanity",)}
+SCORER_CATEGORIES: Mapping[str, tuple[str, ...]] = {
+    "profanity": ("profanity",),
+    "llama_guard": (
+        "unsafe",  # then the hazards S1 to S14, in this order
+        *("violent_crimes", "non_violent_crimes", "sex_crimes", "child_exploitation"),
+        *("defamation", "specialised_advice", "privacy", "intellectual_property"),
+        *("indiscriminate_weapons", "hate", "self_harm", "sexual_content"),
+        *("elections", "code_interpreter_abuse"),
+    ),
+    "shieldgemma": ("dangerous_content", "harassment", "hate_speech", "sexually_explicit"),
+}
 
 # The metrics that are built in; a project brings others by `project.metrics`.
 METRICS = (

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmops.data.buckets import Buckets, prefix_digits
+from llmops.data.buckets import Buckets, merged, prefix_bits, spill
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
 from llmops.data.expectations import check_expectations
 from llmops.data.keys import exact_digests
@@ -160,20 +160,22 @@ def clean(places: Places, asked: Asked, progress: Progress) -> Cleaned:
             hint="loosen dataset.query; `python -m llmops warehouse tables` shows what there is",
         )
     schema, treatment = row_schema(columns), Treatment(asked.texts, asked.personal, rules)
-    digits = prefix_digits(count_bytes(places.source), memory.bucket_bytes)
+    bits = prefix_bits(count_bytes(places.source), memory.bucket_bytes)
     with (
         disk_errors(places.spill.parent, setting="store.path"),
-        Buckets(places.spill, schema, digits) as buckets,
+        Buckets(places.spill, schema, bits) as buckets,
         RowWriter(places.quarantined, QUARANTINED_SCHEMA) as writer,
     ):
         quarantine = Quarantine(writer, columns, treatment)
-        for done in _sort_out(places.source, asked, memory, buckets, quarantine):
-            progress(done, total, "checking rows")
+        repeated = 0
+        for sorted_out in _sort_out(places.source, asked, memory, buckets, quarantine):
+            repeated += sorted_out.duplicates
+            progress(sorted_out.done, total, "checking rows")
         check_bad_fraction(quarantine, total, rules)
-        merged = _merge(places, schema, buckets, rules, quarantine)
+        kept = _merge(places, schema, buckets, rules, quarantine)
         profile = _profile(places.rows, asked, treatment)
     broken = {rule: quarantine.counts[rule] for rule in RULES}
-    counts = Counts(total, merged.good, sum(broken.values()), merged.duplicates)
+    counts = Counts(total, kept.good, sum(broken.values()), repeated + kept.duplicates)
     made = cleaned(counts, broken, profile, asked.expectations)
     check_min_rows(made, rules)
     return made
@@ -192,19 +194,25 @@ def cleaned(
     return Cleaned(counts, broken, figures)
 
 
+@dataclass(frozen=True)
+class _SortedOut:
+    done: int  # rows so far
+    duplicates: int  # of the batch
+
+
 def _sort_out(
     source: Path, asked: Asked, memory: Memory, buckets: Buckets, quarantine: Quarantine
-) -> Iterator[int]:
-    """Send each row to its bucket or to the quarantine; yield how many rows are done."""
+) -> Iterator[_SortedOut]:
+    """Send each row to its bucket or to the quarantine."""
     done, counter = 0, TokenCounter(asked.tokens)
     needed = sorted(set(asked.columns.by_row_column().values()))
     for batch in read_batches(source, needed, memory.batch_bytes):
         mapped = map_batch(batch, asked.columns, quarantine.treatment)
         verdict = judge(mapped, asked.rules, counter)
         quarantine.add(mapped, verdict, done)
-        buckets.add(mapped.rows.filter(pa.array(verdict.good)))
+        duplicates = spill(buckets, mapped.rows.filter(pa.array(verdict.good)))
         done += batch.num_rows
-        yield done
+        yield _SortedOut(done, duplicates)
 
 
 @dataclass(frozen=True)
@@ -220,7 +228,7 @@ def _merge(
     duplicates = 0
     seen: dict[str, set[bytes]] = {role: set() for role in rules.unique}
     with RowWriter(places.rows, schema) as writer:
-        for bucket in buckets.merged():
+        for bucket in merged(buckets):
             rows = bucket.rows
             for role in rules.unique:
                 name = ROLE_COLUMNS.get(role, role)
@@ -246,7 +254,7 @@ def _fresh(values: pa.ChunkedArray, seen: set[bytes]) -> list[bool]:
 def _profile(rows: Path, asked: Asked, treatment: Treatment) -> Profile:
     profile = Profile(TokenCounter(asked.tokens), asked.tokens.sample, treatment.tally)
     for batch in read_batches(rows):
-        profile.add(pa.Table.from_batches([batch]))
+        profile.add_table(pa.Table.from_batches([batch]))
     return profile
 
 

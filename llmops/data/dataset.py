@@ -29,15 +29,14 @@ from llmops.data.columns import (
     SIDES,
     SYSTEM,
 )
-from llmops.data.formats import JsonlWriter, WrittenFile, chosen_lines, lines_of
+from llmops.data.formats import Around, JsonlWriter, WrittenFile, encode, inner, shape
 from llmops.data.groups import Groups
 from llmops.data.keys import content_keys, exact_digests
 from llmops.data.leakage import Leakage
 from llmops.data.parquet import RowWriter, count_rows, read_batches
 from llmops.data.settings import SplitSettings
-from llmops.data.splits import Facts, Sides, row_draw
-from llmops.data.values import first_tag, moments
-from llmops.errors import ConfigError
+from llmops.data.splits import Draws, Facts, Sides, row_draws
+from llmops.data.values import first_tag, moments, no_column
 from llmops.ports import Progress
 
 GROUP_CHARACTERS = 16
@@ -112,34 +111,27 @@ def split_facts(examples: Path, groups: Groups, split: SplitSettings) -> Facts:
     return Facts(names=group_names(examples, groups), strata=strata)
 
 
-def _draws(examples: Path, split: SplitSettings) -> list[bytes]:
+def _draws(examples: Path, split: SplitSettings) -> Draws:
     """Draw by the row key, or by the content key of the column that ``split.by`` names."""
     join = split.by[0] if split.by else None
     column = {None: ROW_KEY, "question": QUESTION, "answer": ANSWER}.get(join, str(join))
     if column not in pq.read_schema(examples).names:
-        raise _no_column(column, f"split.by [{join}]")
-    draws: list[bytes] = []
+        raise no_column(column, f"split.by [{join}]")
+    draws = [np.empty(0, np.uint64)]
     for batch in read_batches(examples, [ROW_KEY, column]):
         keys, values = batch.columns
         if join is not None:  # a row without a value stands for itself
             values = pc.coalesce(content_keys(values), keys)
-        draws += [row_draw(split.seed, value) for value in values.to_pylist()]
-    return draws
+        draws.append(row_draws(split.seed, values.to_pylist()))
+    return np.concatenate(draws)
 
 
 def _column(examples: Path, column: str, asked: str) -> list[str | None]:
     if column not in pq.read_schema(examples).names:
-        raise _no_column(column, asked)
+        raise no_column(column, asked)
     return [
         value for batch in read_batches(examples, [column]) for value in batch.column(0).to_pylist()
     ]
-
-
-def _no_column(column: str, asked: str) -> ConfigError:
-    return ConfigError(
-        f"{asked} needs the column {column}, but dataset.columns.{column} is null",
-        hint=f"let the query return it, and name it in dataset.columns.{column}",
-    )
 
 
 def prompted(examples: Path) -> Prompted:
@@ -222,20 +214,17 @@ def _with_groups(examples: Path, schema: pa.Schema, names: Sequence[str]) -> Ite
         done += batch.num_rows
 
 
-def lines_by_format(rows: pa.Table, formats: Sequence[str]) -> Mapping[str, pa.Array]:
-    """Return the lines of rendered rows in each format."""
-    if not rows.num_rows:
-        return dict.fromkeys(formats, pa.array([], pa.large_string()))
-    user, answer = (rows[name].combine_chunks() for name in (RENDERED, ANSWER))
-    system = rows[SYSTEM][0].as_py()  # all rows have the same
-    return {name: lines_of(name, user, answer, system) for name in formats}
-
-
 def _write_lines(rows: pa.Table, writers: Sequence[JsonlWriter]) -> None:
-    lines = lines_by_format(rows, [writer.format for writer in writers])
+    import polars as pl
+
+    if not writers or not rows.num_rows:
+        return
+    texts = (rows[name].combine_chunks() for name in (RENDERED, ANSWER))
+    users, answers = (inner(encode(pl.Series(pl.from_arrow(text)))) for text in texts)
+    system = rows[SYSTEM][0].as_py()  # all rows have the same
     for writer in writers:
-        block = chosen_lines(lines[writer.format], np.arange(rows.num_rows))
-        writer.write(block, rows.num_rows)
+        lines = shape(writer.format, system, Around())
+        writer.write(lines.blocks(users, answers, range(rows.num_rows)), rows.num_rows)
 
 
 def card(

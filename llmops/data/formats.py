@@ -9,20 +9,24 @@ messages list that open models' trainers read).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-import numpy.typing as npt
+import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from llmops.data.cells import cells
 from llmops.data.settings import FORMATS
 
+if TYPE_CHECKING:
+    import polars as pl
+
+BLOCK_LINES = 128
+_BEFORE, _AFTER = '{"a":"', '"}'
 # JSON allows these inside a string, but str.splitlines and JavaScript end a line at them. In UTF-8
 # the byte sequences occur nowhere else.
 _LINE_ENDS = {
@@ -32,84 +36,112 @@ _LINE_ENDS = {
 }
 
 
-def lines_of(format: str, user: pa.Array, answer: pa.Array, system: str | None) -> pa.Array:
-    """Return a line of JSON per example, each with its line end, as a column of text.
-
-    The texts are encoded by Arrow and polars, a column at a time; the same bytes as orjson's.
-    """
-    said = None if system is None else _json_strings(pa.array([system]))[0].as_py()
-    around = _AROUND[format](said)
-    encoded = (_json_strings(user), _json_strings(answer))
-    parts = (around.before, encoded[0], around.between, encoded[1], around.after)
-    return pc.binary_join_element_wise(*(_large(part) for part in parts), _large(""))
+def encode(texts: pl.Series) -> pa.Array:
+    """Return each text as ``{"a":"..."}``: polars encodes objects; the same bytes as orjson's."""
+    named = texts.alias("a").to_frame().select(_object())
+    encoded = named.to_series()
+    for mark, escaped in _LINE_ENDS.items():
+        if encoded.str.contains(mark, literal=True).any():
+            encoded = encoded.str.replace_all(mark, escaped, literal=True)
+    return encoded.to_arrow().cast(pa.large_string())
 
 
-def chosen_lines(lines: pa.Array, rows: npt.NDArray[np.int64]) -> bytes:
-    """Return the lines of ``rows`` (ascending), one after the other."""
-    if not len(rows):
-        return b""
-    offsets = np.frombuffer(lines.buffers()[1], np.int64)[
-        lines.offset : lines.offset + len(lines) + 1
-    ]
-    breaks = np.flatnonzero(np.diff(rows) != 1) + 1  # runs of neighbours are copied at once
-    first = rows[np.concatenate([[0], breaks])]
-    last = rows[np.concatenate([breaks - 1, [len(rows) - 1]])]
-    with memoryview(lines.buffers()[2]) as view:
-        ends = zip(offsets[first].tolist(), offsets[last + 1].tolist(), strict=True)
-        return b"".join([view[start:end] for start, end in ends])
-
-
-def _large(part: str | pa.Array) -> pa.Scalar | pa.Array:
-    return pa.scalar(part, pa.large_string()) if isinstance(part, str) else part
-
-
-def _json_strings(texts: pa.Array) -> pa.Array:
-    """Return each text as a JSON string."""
+def _object() -> pl.Expr:
     import polars as pl
 
-    named = (
-        pl.Series("a", pl.from_arrow(texts)).to_frame().select(pl.struct("a").struct.json_encode())
-    )
-    objects = named.to_series().to_arrow().cast(pa.large_string()).view(pa.large_binary())
-    strings = pc.binary_slice(objects, len('{"a":'), -1).view(pa.large_string())
-    for mark, escaped in _LINE_ENDS.items():
-        if pl.Series(pl.from_arrow(strings)).str.contains(mark, literal=True).any():
-            strings = pc.replace_substring(strings, mark, escaped)
-    return strings
+    return pl.struct("a").struct.json_encode()
+
+
+def inner(encoded: pa.Array) -> list[memoryview]:
+    """Return what stands between the quotes of each text that ``encode`` made."""
+    found = cells(encoded)
+    starts, ends = found.bounds[:-1] + len(_BEFORE), found.bounds[1:] - len(_AFTER)
+    view = found.view
+    return [view[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def decode_whole(encoded: str) -> str:
+    """Return the text of one cell that ``encode`` made."""
+    return str(orjson.loads(encoded)["a"])
+
+
+def decode(text: memoryview) -> str:
+    """Return the text of what ``inner`` returns."""
+    return str(orjson.loads(b'"%b"' % bytes(text)))
 
 
 @dataclass(frozen=True)
-class _Around:
-    """What stands around the two texts of a line."""
+class Around:
+    """What a template writes before and after the text that ``encode`` was given."""
 
-    before: str
-    between: str
-    after: str
-
-
-def _text_bison(system: str | None) -> _Around:
-    return _Around('{"input_text":', ',"output_text":', "}\n")
+    before: str = ""
+    after: str = ""
 
 
-def _gemini(system: str | None) -> _Around:
-    said = "" if system is None else f'"systemInstruction":{{"parts":[{{"text":{system}}}]}},'
-    return _Around(
-        f'{{{said}"contents":[{{"role":"user","parts":[{{"text":',
-        '}]},{"role":"model","parts":[{"text":',
-        "}]}]}\n",
+@dataclass(frozen=True)
+class Shape:
+    """What stands around the two texts of a line, their quotes included."""
+
+    before: bytes
+    between: bytes
+    after: bytes
+
+    def blocks(
+        self, users: Sequence[memoryview], answers: Sequence[memoryview], rows: Sequence[int]
+    ) -> list[bytes]:
+        """Return the lines of ``rows``, each with its line end, some hundred to a block.
+
+        Blocks of some 100 KB stay in the processor's cache until they are hashed and written.
+        """
+        before, between, after = self.before, self.between, self.after
+        return [
+            b"".join(
+                piece
+                for row in rows[start : start + BLOCK_LINES]
+                for piece in (before, users[row], between, answers[row], after)
+            )
+            for start in range(0, len(rows), BLOCK_LINES)
+        ]
+
+
+def shape(format: str, system: str | None, around: Around) -> Shape:
+    """Return the shape of a format's lines."""
+    said = None if system is None else b'"%b"' % _escaped(system)
+    known = _SHAPES[format](said)
+    return Shape(
+        known.before + _escaped(around.before), _escaped(around.after) + known.between, known.after
     )
 
 
-def _chat(system: str | None) -> _Around:
-    said = "" if system is None else f'{{"role":"system","content":{system}}},'
-    return _Around(
-        f'{{"messages":[{said}{{"role":"user","content":',
-        '},{"role":"assistant","content":',
-        "}]}\n",
+def _escaped(text: str) -> bytes:
+    import polars as pl
+
+    return bytes(inner(encode(pl.Series([text])))[0])
+
+
+def _text_bison(system: bytes | None) -> Shape:
+    return Shape(b'{"input_text":"', b'","output_text":"', b'"}\n')
+
+
+def _gemini(system: bytes | None) -> Shape:
+    said = b"" if system is None else b'"systemInstruction":{"parts":[{"text":%b}]},' % system
+    return Shape(
+        b'{%b"contents":[{"role":"user","parts":[{"text":"' % said,
+        b'"}]},{"role":"model","parts":[{"text":"',
+        b'"}]}]}\n',
     )
 
 
-_AROUND: Mapping[str, Callable[[str | None], _Around]] = dict(
+def _chat(system: bytes | None) -> Shape:
+    said = b"" if system is None else b'{"role":"system","content":%b},' % system
+    return Shape(
+        b'{"messages":[%b{"role":"user","content":"' % said,
+        b'"},{"role":"assistant","content":"',
+        b'"}]}\n',
+    )
+
+
+_SHAPES: Mapping[str, Callable[[bytes | None], Shape]] = dict(
     zip(FORMATS, (_text_bison, _gemini, _chat), strict=True)
 )
 
@@ -133,12 +165,13 @@ class JsonlWriter:
         self._path, self._side = path, side
         self._hash = sha256()
         self._rows = 0
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=0)
 
-    def write(self, block: bytes, rows: int) -> None:
-        """Append lines."""
-        self._hash.update(block)
-        self._file.write(block)
+    def write(self, blocks: Iterable[bytes], rows: int) -> None:
+        """Append blocks of lines, ``rows`` in all."""
+        for block in blocks:
+            self._hash.update(block)
+            self._file.write(block)
         self._rows += rows
 
     def written(self) -> WrittenFile:
@@ -146,16 +179,6 @@ class JsonlWriter:
         return WrittenFile(
             self._path.name, self.format, self._side, self._rows, self._hash.hexdigest()
         )
-
-    def renamed(self, name: str) -> WrittenFile:
-        """Give the finished file another name."""
-        self._path = self._path.replace(self._path.with_name(name))
-        return self.written()
-
-    def discard(self) -> bool:
-        """Remove the finished file; returns False, for it is no longer there."""
-        self._path.unlink()
-        return False
 
     def __enter__(self) -> Self:
         return self

@@ -1,21 +1,22 @@
 """Rows that belong together: connected components over what they share.
 
-Knows no side of a split and no file format but the examples' Parquet.
+Knows no side of a split and no file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from llmops.data.columns import ANSWER, QUESTION
 from llmops.data.keys import content_codes
 from llmops.data.near_duplicates import I64, TextIndex, index_texts
-from llmops.data.parquet import read_batches
 from llmops.data.settings import NearDuplicates
 
 TEXTS = {"question": QUESTION, "answer": ANSWER}
@@ -39,27 +40,36 @@ class Groups:
         return dict(zip(first.tolist(), counts.tolist(), strict=True))
 
 
-def index_examples(path: Path, near: NearDuplicates, spill: Path) -> Mapping[str, TextIndex]:
+class Rows(Protocol):
+    """Rows in key order, of which any column can be read, as often as need be."""
+
+    columns: Sequence[str]
+
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Yield a column's values, batch by batch."""
+        ...
+
+
+def index_examples(rows: Rows, near: NearDuplicates, spill: Path) -> Mapping[str, TextIndex]:
     """Index the questions and the answers of the examples."""
     return {
-        name: index_texts(path, column, near, spill / f"{name}.shingles")
+        name: index_texts(partial(rows.values, column), near, spill / f"{name}.shingles")
         for name, column in TEXTS.items()
     }
 
 
-def group_rows(path: Path, by: Sequence[str], texts: Mapping[str, TextIndex]) -> Groups:
-    """Group the rows of ``path`` by the joins in ``by`` whose column the rows have."""
+def group_rows(rows: Rows, by: Sequence[str], texts: Mapping[str, TextIndex]) -> Groups:
+    """Group rows by the joins in ``by`` whose column they have."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import (
         connected_components,
     )
 
     size = len(texts["question"].text)
-    columns = pq.read_schema(path).names
-    joined = tuple(join for join in by if join not in ("id", "author") or join in columns)
+    joined = tuple(join for join in by if join not in ("id", "author") or join in rows.columns)
     nodes = [np.empty((0, 2), np.int64)]
     for join in joined:
-        nodes.extend(_edges(path, join, texts))
+        nodes.extend(_edges(rows, join, texts))
     edges = np.concatenate(nodes)
     graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), (size, size))
     _, labels = connected_components(graph, directed=False)
@@ -67,7 +77,7 @@ def group_rows(path: Path, by: Sequence[str], texts: Mapping[str, TextIndex]) ->
     return Groups(first[inverse], joined)
 
 
-def _edges(path: Path, join: str, texts: Mapping[str, TextIndex]) -> Iterator[I64]:
+def _edges(rows: Rows, join: str, texts: Mapping[str, TextIndex]) -> Iterator[I64]:
     """Yield pairs of rows that ``join`` puts together."""
     if join in TEXTS:
         yield _to_first(texts[join].text)
@@ -75,7 +85,7 @@ def _edges(path: Path, join: str, texts: Mapping[str, TextIndex]) -> Iterator[I6
         for index in texts.values():
             yield _first_rows(index.text)[index.pairs]
     else:
-        yield _equal_values(path, join)
+        yield _equal_values(rows, join)
 
 
 def _first_rows(values: I64) -> I64:
@@ -91,15 +101,14 @@ def _to_first(values: I64) -> I64:
     return paired
 
 
-def _equal_values(path: Path, column: str) -> I64:
+def _equal_values(rows: Rows, column: str) -> I64:
     """Pair the rows of equal value in ``column``; rows without a value are paired with none."""
     import pyarrow.compute as pc
 
     codes, filled = [np.empty(0, np.uint64)], [np.empty(0, bool)]
-    for batch in read_batches(path, [column]):
-        values = batch.column(0)
+    for values in rows.values(column):
         codes.append(content_codes(values))
         blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(values, "")), "")
         filled.append(~blank.to_numpy(zero_copy_only=False))
-    rows = np.flatnonzero(np.concatenate(filled))
-    return rows[_to_first(np.concatenate(codes)[rows].view(np.int64))]
+    chosen = np.flatnonzero(np.concatenate(filled))
+    return chosen[_to_first(np.concatenate(codes)[chosen].view(np.int64))]

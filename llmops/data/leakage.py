@@ -21,13 +21,13 @@ class Leakage:
     """Test rows whose question or answer also stands in train.
 
     ``exact`` counts equal texts after normalisation; ``near`` counts near-duplicates as well, so
-    it is never smaller.
+    it is never smaller; null where nobody looked for them.
     """
 
     exact: int
-    near: int
+    near: int | None
     test_rows: int
-    threshold: float
+    threshold: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return rows and share of test rows for both kinds."""
@@ -40,12 +40,14 @@ class Leakage:
             },
         }
 
-    def _share(self, rows: int) -> float:
+    def _share(self, rows: int | None) -> float | None:
+        if rows is None:
+            return None
         return rows / self.test_rows if self.test_rows else 0.0
 
 
-def measure(sides: Sides, texts: Mapping[str, TextIndex], threshold: float) -> Leakage:
-    """Measure the leakage from train to test."""
+def measure(sides: Sides, texts: Mapping[str, TextIndex], threshold: float | None) -> Leakage:
+    """Measure the leakage from train to test; without a threshold of equal texts only."""
     test = sides == TEST
     exact = np.zeros(len(sides), bool)
     near = np.zeros(len(sides), bool)
@@ -53,7 +55,8 @@ def measure(sides: Sides, texts: Mapping[str, TextIndex], threshold: float) -> L
         in_train = _in_train(sides, index)
         exact |= test & in_train[index.text]
         near |= test & (in_train | _beside(in_train, index))[index.text]
-    return Leakage(int(exact.sum()), int(near.sum()), int(test.sum()), threshold)
+    nearly = None if threshold is None else int(near.sum())
+    return Leakage(int(exact.sum()), nearly, int(test.sum()), threshold)
 
 
 def _in_train(sides: Sides, index: TextIndex) -> npt.NDArray[np.bool_]:

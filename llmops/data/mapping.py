@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
 from llmops.data.keys import keyed_pairs
@@ -25,8 +26,8 @@ Mask = npt.NDArray[np.bool_]
 class Mapped:
     """Rows by row column, their texts treated.
 
-    ``codes`` are equal for equal texts, in this process. ``broken`` marks cells that were not
-    UTF-8; ``raw`` keeps the cells as they came.
+    ``codes`` are equal for equal texts, in this process; ``characters`` are the texts' lengths, 0
+    for a null. ``broken`` marks cells that were not UTF-8; ``raw`` keeps the cells as they came.
     """
 
     rows: pa.Table
@@ -34,9 +35,7 @@ class Mapped:
     personal: Mapping[tuple[str, str], Mask]  # (row column, kind) -> rows to be dropped for it
     raw: Mapping[str, pa.Array]
     codes: Mapping[str, npt.NDArray[np.uint64]]
-
-
-CODES = ("question_code", "answer_code")
+    characters: Mapping[str, npt.NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,19 @@ def map_batch(batch: pa.RecordBatch, columns: Columns, treatment: Treatment) -> 
     keyed = keyed_pairs(arrays[QUESTION], arrays[ANSWER])
     return Mapped(
         rows=pa.table({ROW_KEY: keyed.keys, **arrays}, schema=row_schema(columns)),
-        codes=dict(zip(CODES, keyed.codes, strict=True)),
+        codes=dict(zip((QUESTION, ANSWER), keyed.codes, strict=True)),
+        characters={name: _characters(arrays[name]) for name in (QUESTION, ANSWER)},
         broken={name: text.broken for name, text in texts.items()},
         personal={
             (name, kind): rows for name, made in treated.items() for kind, rows in made.drop.items()
         },
         raw=raw,
     )
+
+
+def _characters(texts: pa.Array) -> npt.NDArray[np.int32]:
+    lengths: npt.NDArray[np.int32] = pc.fill_null(pc.utf8_length(texts), 0).to_numpy()
+    return lengths
 
 
 def _as_string(array: pa.Array, name: str, columns: Columns) -> pa.Array:

@@ -7,7 +7,7 @@ its shingle sets, so that the threshold means what it says. Knows nothing of gro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from llmops.data.keys import content_codes
-from llmops.data.parquet import read_batches
 from llmops.data.settings import NearDuplicates
 from llmops.data.shingles import U64, Shingles, shingle
 
@@ -44,18 +43,35 @@ class TextIndex:
         return int(self.text.max(initial=-1)) + 1
 
 
-def index_texts(path: Path, column: str, near: NearDuplicates, spill: Path) -> TextIndex:
-    """Number the distinct normalised texts of ``column`` and find the near-duplicates among them.
+def number_texts(codes: U64) -> TextIndex:
+    """Number texts by their codes; no near-duplicates are looked for."""
+    _, first, text = np.unique(codes, return_index=True, return_inverse=True)
+    return TextIndex(_by_appearance(first)[text], np.empty((0, 2), np.int64))
+
+
+def _by_appearance(first: I64) -> I64:
+    """Return the number of each code, given the first row of each in the order of the codes."""
+    number = np.empty_like(first)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number
+
+
+def index_texts(
+    texts: Callable[[], Iterator[pa.Array]], near: NearDuplicates, spill: Path
+) -> TextIndex:
+    """Number the distinct normalised texts of a column and find the near-duplicates among them.
+
+    ``texts`` reads the column from its start each time that it is called.
 
     Memory is about 300 bytes a distinct text; the shingles themselves go to the file ``spill``.
     """
-    codes = [content_codes(batch.column(0)) for batch in read_batches(path, [column])]
+    codes = [content_codes(batch) for batch in texts()]
     _, first, text = np.unique(np.concatenate(codes), return_index=True, return_inverse=True)
     spill.parent.mkdir(parents=True, exist_ok=True)
     with spill.open("w+b") as file:
         signatures, counts = [], []
-        for texts in _at_rows(path, column, np.sort(first)):
-            shingles = shingle(texts, near.shingle_words)
+        for distinct in _at_rows(texts(), np.sort(first)):
+            shingles = shingle(distinct, near.shingle_words)
             file.write(shingles.values.tobytes())
             counts.append(shingles.counts)
             signatures.append(_signatures(shingles, near.permutations))
@@ -63,18 +79,16 @@ def index_texts(path: Path, column: str, near: NearDuplicates, spill: Path) -> T
         sets = _Sets(_mapped(spill), np.concatenate([np.zeros(1, np.int64), *counts]).cumsum())
         found = _verified(_candidates(np.concatenate(signatures), sets, near), sets, near.threshold)
     spill.unlink()
-    number = np.empty_like(first)  # of the texts in order of their codes
-    number[np.argsort(first)] = np.arange(len(first))
-    return TextIndex(number[text], found)
+    return TextIndex(_by_appearance(first)[text], found)
 
 
-def _at_rows(path: Path, column: str, rows: I64) -> Iterator[pa.Array]:
-    """Yield the texts of ``column`` at ``rows`` (ascending), batch by batch."""
+def _at_rows(batches: Iterator[pa.Array], rows: I64) -> Iterator[pa.Array]:
+    """Yield the texts at ``rows`` (ascending), batch by batch."""
     start = 0
-    for batch in read_batches(path, [column]):
-        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
-        yield batch.column(0).take(pa.array(rows[low:high] - start))
-        start += batch.num_rows
+    for batch in batches:
+        low, high = np.searchsorted(rows, [start, start + len(batch)])
+        yield batch.take(pa.array(rows[low:high] - start))
+        start += len(batch)
 
 
 def _mapped(path: Path) -> U64:

@@ -29,6 +29,18 @@ def read_batches(
             yield batch if columns is None else batch.select(columns)
 
 
+class ParquetRows:
+    """The rows of a file, read column by column, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.columns: Sequence[str] = pq.read_schema(path).names
+
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Yield a column's values, batch by batch."""
+        return (batch.column(0) for batch in read_batches(self._path, [column]))
+
+
 def count_rows(path: Path) -> int:
     """Return the number of rows, from the footer."""
     rows: int = pq.read_metadata(path).num_rows

@@ -6,8 +6,9 @@ Knows no file; the figures do not depend on the order of the rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,20 @@ class Counts:
         return {"in": counts.pop("given"), **counts}
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A batch's texts of one column: their codes, lengths, and the first of them when asked."""
+
+    codes: npt.NDArray[np.uint64]
+    characters: npt.NDArray[np.int32]
+    first: Callable[[int], pa.Array]
+
+
+def _measured(texts: pa.Array) -> Measured:
+    characters = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int32)
+    return Measured(content_codes(texts), characters, partial(texts.slice, 0))
+
+
 class TextProfile:
     """Lengths in characters and the number of distinct texts of one column."""
 
@@ -52,10 +67,10 @@ class TextProfile:
         self._lengths: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
         self._codes: list[npt.NDArray[np.uint64]] = [np.empty(0, np.uint64)]
 
-    def add(self, texts: pa.Array, codes: npt.NDArray[np.uint64]) -> None:
-        """Count the texts of one batch, whose content codes are known."""
-        self._lengths.append(pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int32))
-        self._codes.append(codes)
+    def add(self, measured: Measured) -> None:
+        """Count the texts of one batch."""
+        self._lengths.append(measured.characters)
+        self._codes.append(measured.codes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures; ``characters`` is null where there was no row."""
@@ -101,35 +116,38 @@ class Profile:
         self._missing: Counter[str] = Counter()
         self._has_tags = False
 
-    def add(self, rows: pa.Table) -> None:
-        """Count the good rows of one bucket."""
-        texts = {name: rows[name].combine_chunks() for name in (QUESTION, ANSWER)}
-        self.add_coded(rows, {name: content_codes(array) for name, array in texts.items()})
-
-    def add_coded(self, rows: pa.Table, codes: Mapping[str, npt.NDArray[np.uint64]]) -> None:
-        """Count good rows whose texts' codes are known."""
-        self._texts["question"].add(rows[QUESTION].combine_chunks(), codes[QUESTION])
-        self._texts["answer"].add(rows[ANSWER].combine_chunks(), codes[ANSWER])
-        self._add_tokens(rows)
-        if "created_at" in rows.column_names:
-            self._moments = _ends([*self._moments, *rows["created_at"].drop_null().to_pylist()])
-        for name in rows.column_names:
-            if name in OPTIONAL:
-                self._missing[name] += rows[name].null_count
-        if "tags" in rows.column_names:
+    def add(self, rows: int, texts: Mapping[str, Measured], optional: pa.Table) -> None:
+        """Count good rows, in key order: their questions and answers, and what else they have."""
+        for name, measured in texts.items():
+            self._texts[name].add(measured)
+        self._add_tokens(rows, texts)
+        if "created_at" in optional.column_names:
+            written = optional["created_at"].drop_null().to_pylist()
+            self._moments = _ends([*self._moments, *written])
+        for name in optional.column_names:
+            self._missing[name] += optional[name].null_count
+        if "tags" in optional.column_names:
             self._has_tags = True
-            for tags in rows["tags"].drop_null().to_pylist():
+            for tags in optional["tags"].drop_null().to_pylist():
                 self._tags.update(tags_of(tags))
 
-    def _add_tokens(self, rows: pa.Table) -> None:
+    def add_table(self, rows: pa.Table) -> None:
+        """Count the good rows of a table, in key order."""
+        texts = {
+            name: _measured(rows[column].combine_chunks())
+            for name, column in (("question", QUESTION), ("answer", ANSWER))
+        }
+        known = [name for name in rows.column_names if name in OPTIONAL]
+        self.add(rows.num_rows, texts, rows.select(known))
+
+    def _add_tokens(self, rows: int, texts: Mapping[str, Measured]) -> None:
         """Count the first rows in key order: the keys are hashes, so they are a fair sample."""
-        left = rows.num_rows if self._sample is None else max(0, self._sample - self._sampled)
-        part = rows.slice(0, left)
-        if not part.num_rows:
+        part = rows if self._sample is None else min(rows, self._sample - self._sampled)
+        if part <= 0:
             return
-        self._sampled += part.num_rows
-        for name, column in (("question", QUESTION), ("answer", ANSWER)):
-            self._tokens[name].append(self._counter.count(part[column].combine_chunks()))
+        self._sampled += part
+        for name, measured in texts.items():
+            self._tokens[name].append(self._counter.count(measured.first(part)))
 
     def _token_figures(self) -> dict[str, Any]:
         return {

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmops.data.cells import cells, ends_in_print
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
-from llmops.data.keys import holds
+from llmops.data.keys import holding
 from llmops.data.mapping import Mapped, Mask
 from llmops.data.moments import microseconds
 from llmops.data.personal import KINDS
@@ -87,16 +88,13 @@ def _breaches(batch: Mapped, rules: Rules) -> Iterator[Breach]:
         yield Breach("not_utf8", name, batch.broken[name])
     for name in pair:
         yield _breach("missing", name, batch, lambda texts: texts.is_null())
-    odd = {name: holds(batch.rows[name].combine_chunks(), "\0", "\ufffd") for name in every}
     for name in every:
-        if odd[name]:
-            yield _breach("nul", name, batch, lambda texts: pc.match_substring(texts, "\0"))
+        yield Breach("nul", name, holding(_whole(batch, name), "\0"))
     for name in pair:
         # Somewhere before us a byte or a lone surrogate was lost: the text is not what was written.
-        if odd[name]:
-            yield _breach("replacement_character", name, batch, _has_replacement)
+        yield Breach("replacement_character", name, holding(_whole(batch, name), "\ufffd"))
     for name in pair:
-        yield _breach("empty", name, batch, _is_blank)
+        yield Breach("empty", name, _blank(_whole(batch, name)))
     yield from _lengths("question", QUESTION, batch, rules)
     yield from _lengths("answer", ANSWER, batch, rules)
 
@@ -172,9 +170,9 @@ def _age(batch: Mapped, rules: Rules) -> Iterator[Breach]:
 
 def _lengths(what: str, name: str, batch: Mapped, rules: Rules) -> Iterator[Breach]:
     low, high = f"min_{what}_characters", f"max_{what}_characters"
-    lengths = pc.utf8_length(batch.rows[name])
-    yield _breach(low, name, batch, lambda _: pc.less(lengths, getattr(rules, low)))
-    yield _breach(high, name, batch, lambda _: pc.greater(lengths, getattr(rules, high)))
+    lengths = batch.characters[name]
+    yield Breach(low, name, lengths < getattr(rules, low))
+    yield Breach(high, name, lengths > getattr(rules, high))
 
 
 def _breach(rule: str, name: str, batch: Mapped, test: Callable[[pa.Array], pa.Array]) -> Breach:
@@ -182,9 +180,14 @@ def _breach(rule: str, name: str, batch: Mapped, test: Callable[[pa.Array], pa.A
     return Breach(rule, name, broken)
 
 
-def _has_replacement(texts: pa.Array) -> pa.Array:
-    return pc.match_substring(texts, "\ufffd")
+def _whole(batch: Mapped, name: str) -> pa.Array:
+    return batch.rows[name].combine_chunks()
 
 
-def _is_blank(texts: pa.Array) -> pa.Array:
-    return pc.equal(pc.binary_length(pc.utf8_trim_whitespace(texts)), 0)
+def _blank(texts: pa.Array) -> Mask:
+    """Say which texts are nothing but white space; only those with an odd end are looked at."""
+    blank = ~ends_in_print(cells(texts))
+    odd = texts.filter(pa.array(blank))
+    trimmed = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(odd)), 0)
+    blank[blank] = pc.fill_null(trimmed, False).to_numpy(zero_copy_only=False)
+    return blank

@@ -23,6 +23,7 @@ from llmops.data.settings import SplitSettings
 from llmops.errors import DataError
 
 Sides = npt.NDArray[np.int8]
+Draws = npt.NDArray[np.uint64]
 TRAIN, VALIDATION, TEST = range(len(SIDES))
 
 
@@ -35,7 +36,7 @@ class Facts:
     """
 
     names: Sequence[str] = ()
-    draws: Sequence[bytes] = ()
+    draws: Draws | None = None
     moments: npt.NDArray[np.int64] | None = None
     strata: Sequence[str] = ()
 
@@ -56,17 +57,15 @@ def assign(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
     return sides
 
 
-def hashed_sides(draws: Sequence[bytes], split: SplitSettings) -> Sides:
-    """Return a side a row from its draw alone: the first 6 bytes of a sha256 as a fraction.
+def hashed_sides(draws: Draws, split: SplitSettings) -> Sides:
+    """Return a side a row from its draw alone.
 
-    A draw below ``test`` is test, below ``test + validation`` validation. 48 bits are what every
-    warehouse's 64-bit integers hold without a sign.
+    A draw below ``test`` is test, below ``test + validation`` validation.
     """
-    first = np.frombuffer(b"".join(b"\0\0" + draw[:6] for draw in draws), dtype=">u8")
     bounds = hash_bounds(split)
-    sides = np.full(len(first), TRAIN, np.int8)
-    sides[first < bounds["validation"]] = VALIDATION
-    sides[first < bounds["test"]] = TEST
+    sides = np.full(len(draws), TRAIN, np.int8)
+    sides[draws < bounds["validation"]] = VALIDATION
+    sides[draws < bounds["test"]] = TEST
     return sides
 
 
@@ -78,12 +77,17 @@ def hash_bounds(split: SplitSettings) -> Mapping[str, int]:
     }
 
 
-def row_draw(seed: int, value: str) -> bytes:
-    """Return what ``hash`` draws for a row: a sha256 over the seed and what the row goes by."""
-    return _draw(seed, value)
+def row_draws(seed: int, values: Iterable[str]) -> Draws:
+    """Return what ``hash`` draws for rows: 48 bits of a sha256 over the seed and the row's value.
+
+    48 bits are what every warehouse's 64-bit integers hold without a sign.
+    """
+    drawn = b"".join(b"\0\0" + _draw(seed, value)[:6] for value in values)
+    return np.frombuffer(drawn, dtype=">u8").astype(np.uint64)
 
 
 def _by_hash(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
+    assert facts.draws is not None
     return hashed_sides(facts.draws, split)
 
 

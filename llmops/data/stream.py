@@ -1,8 +1,9 @@
 """From a query's batches straight to JSONL files: what four steps do, in one pass over the rows.
 
-For splits that a row's own hash decides, no row has to wait for another: batches are judged, keyed
-and spilt to buckets as they arrive; then each bucket is sorted, deduplicated, rendered, divided,
-encoded and hashed while it is written. The files are byte for byte those of the separate steps.
+First, as batches arrive, rows are judged, keyed, encoded as they will be written, and spilt to
+buckets by key. Then, bucket by bucket, they are put in order and duplicates are left out; what the
+split goes by is small enough to be known of all rows at once, so that it can decide. Last, each
+bucket is written, and hashed while it is. The files are byte for byte those of the separate steps.
 Knows no warehouse: batches come from outside.
 """
 
@@ -11,20 +12,21 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from llmops.data.buckets import Bucket, Buckets, prefix_digits
+from llmops.data.buckets import Buckets, prefix_bits
 from llmops.data.cleaning import (
     QUARANTINED_SCHEMA,
     Asked,
@@ -33,27 +35,48 @@ from llmops.data.cleaning import (
     check_min_rows,
     cleaned,
 )
-from llmops.data.columns import ANSWER, QUESTION, RENDERED, ROW_KEY, SIDES, SYSTEM
-from llmops.data.dataset import Version, lines_by_format
-from llmops.data.formats import JsonlWriter, WrittenFile, chosen_lines
-from llmops.data.keys import content_keys, exact_digests
-from llmops.data.mapping import CODES, map_batch, row_schema
+from llmops.data.columns import ANSWER, ROW_KEY, SIDES
+from llmops.data.dataset import GROUP_CHARACTERS, Version
+from llmops.data.formats import Around, JsonlWriter, Shape, WrittenFile, shape
+from llmops.data.groups import TEXTS, Groups, group_rows, index_examples
+from llmops.data.leakage import Leakage, measure
+from llmops.data.mapping import Mapped, map_batch
 from llmops.data.memory import share_out
+from llmops.data.near_duplicates import number_texts
 from llmops.data.parquet import RowWriter
-from llmops.data.profile import Counts, Profile
-from llmops.data.rules import RULES, judge
-from llmops.data.settings import SplitSettings, check_columns, check_roles, check_rules
-from llmops.data.splits import TEST, TRAIN, check_sides, hashed_sides, row_draw
+from llmops.data.profile import Counts, Measured, Profile
+from llmops.data.rules import RULES, Verdict, judge
+from llmops.data.settings import (
+    NearDuplicates,
+    SplitSettings,
+    check_columns,
+    check_roles,
+    check_rules,
+)
+from llmops.data.spilt import (
+    DIGEST,
+    DRAW,
+    Layout,
+    Packed,
+    SpiltBucket,
+    SpiltRows,
+    code_and_characters,
+    layout,
+    pack,
+)
+from llmops.data.splits import Facts, Sides, assign, check_sides, hashed_sides
 from llmops.data.tokens import Counter
 from llmops.data.treatment import Treatment
+from llmops.data.values import first_tag, moments
 from llmops.errors import ConfigError, DataError
 from llmops.files import disk_errors
 from llmops.ports import Progress
 
-AHEAD = 2  # batches read, and buckets prepared, before they are asked for
+AHEAD = 2  # threads that work ahead of what is asked for
 UNKNOWN_BYTES = 1 << 40  # where nobody knows how much will come: as many buckets as there may be
-_MARK = "\ue000llmops question\ue000"
-_JOINS = {None: ROW_KEY, "question": QUESTION, "answer": ANSWER}
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -67,21 +90,24 @@ class Output:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the files are to be: how rows are rendered and divided, and in which formats."""
+    """What the files are to be: how rows are rendered and divided, and in which formats.
+
+    Near-duplicates are looked for where ``split.by`` names them. ``expected_bytes``, of the rows
+    to come, decides nothing but the number of buckets.
+    """
 
     render: Callable[[str], str]
     system: str | None
     split: SplitSettings
     formats: tuple[str, ...]
     tag: str
-    expected_bytes: int | None = (
-        None  # of the rows to come; decides nothing but the number of buckets
-    )
+    near_duplicates: NearDuplicates
+    expected_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """What was written. ``leaked`` are the test rows whose question or answer is in train too."""
+    """What was written. ``groups`` is null for a split that joins no rows."""
 
     version: Version
     rows: dict[str, int]
@@ -89,7 +115,8 @@ class Streamed:
     counts: Counts
     rules: dict[str, int]
     profile: dict[str, Any]
-    leaked: int
+    groups: Groups | None
+    leakage: Leakage
 
 
 def stream(
@@ -98,48 +125,51 @@ def stream(
     """Write the files of a dataset.
 
     Raises:
-        ConfigError: If the split needs all rows at once, or the rows lack a column.
+        ConfigError: If a rule needs all rows at once, or the rows lack a column.
         DataError: If there are no rows, too few good ones, or too large a share of bad ones.
         BackendError: If the warehouse stops in mid-stream, or the disk is full.
     """
-    _check(asked, wanted)
+    _check(asked)
     expected = UNKNOWN_BYTES if wanted.expected_bytes is None else wanted.expected_bytes
-    digits = prefix_digits(expected, share_out(asked.memory_limit).bucket_bytes)
+    bits = prefix_bits(expected, share_out(asked.memory_limit).bucket_bytes)
     treatment = Treatment(asked.texts, asked.personal, asked.rules)
+    how = layout(asked.columns, wanted.render, wanted.system, wanted.split)
     to.files.mkdir(parents=True, exist_ok=True)
     with (
         disk_errors(to.spill.parent, setting="store.path"),
-        Buckets(to.spill, _spilt(asked), digits) as buckets,
+        Buckets(to.spill, how.schema(), bits) as buckets,
         RowWriter(to.quarantined, QUARANTINED_SCHEMA) as writer,
     ):
         quarantine = Quarantine(writer, asked.columns, treatment)
-        given = 0
-        for done in _spill(batches, asked, buckets, quarantine):
-            given = done
-            progress(done, None, "checking rows")
+        given = _spill(batches, asked, how, buckets, quarantine, progress)
         if given == 0:
             raise DataError("the query returned no rows", hint="loosen dataset.query")
         check_bad_fraction(quarantine, given, asked.rules)
-        gathered = _Gathered(asked, wanted, treatment, to.files)
-        duplicates = gathered.write(buckets, given, progress)
-    broken = {rule: quarantine.counts[rule] for rule in RULES}
-    counts = Counts(given, gathered.total, sum(broken.values()), duplicates)
-    counts.check()
-    made = cleaned(counts, broken, gathered.profile, asked.expectations)
-    check_min_rows(made, asked.rules)
-    return gathered.finished(made.counts, broken, made.profile)
+        buckets.close()
+        settled = _settle(buckets.paths, asked, how, treatment)
+        broken = {rule: quarantine.counts[rule] for rule in RULES}
+        counts = Counts(given, settled.rows, sum(broken.values()), settled.duplicates)
+        made = cleaned(counts, broken, settled.profile, asked.expectations)
+        check_min_rows(made, asked.rules)
+        decided = _decide(settled, how, wanted, to.spill)
+        version = _version(settled, decided.sides, wanted.tag)
+        files = _write(settled, decided.sides, version, how, wanted, to.files, progress)
+    return Streamed(
+        version=version,
+        rows=_per_side(decided.sides),
+        files=files,
+        counts=counts,
+        rules=broken,
+        profile=made.profile,
+        groups=decided.groups,
+        leakage=decided.leakage,
+    )
 
 
-def _check(asked: Asked, wanted: Wanted) -> None:
+def _check(asked: Asked) -> None:
     check_rules(asked.rules)
     check_roles(asked.rules, asked.columns)
     share_out(asked.memory_limit)
-    split = wanted.split
-    if split.method != "hash":
-        raise ConfigError(
-            f"split.method {split.method} needs all rows at once; one pass divides by hash",
-            hint="choose split=hash, or the pipeline with the steps one by one",
-        )
     if asked.rules.unique:
         raise ConfigError(
             "dataset.rules.unique needs all rows at once",
@@ -147,27 +177,58 @@ def _check(asked: Asked, wanted: Wanted) -> None:
         )
 
 
+def _ahead(work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """Do the work on threads, a little ahead, and yield the results in the order of the items."""
+    waiting = iter(items)
+    with ThreadPoolExecutor(AHEAD) as threads:
+        running: deque[Future[U]] = deque(
+            threads.submit(work, item) for item in islice(waiting, AHEAD + 1)
+        )
+        while running:
+            yield running.popleft().result()
+            for item in islice(waiting, 1):
+                running.append(threads.submit(work, item))
+
+
 # ------------------------------------------------------------------- first: to buckets
 
 
+@dataclass(frozen=True)
+class _Judged:
+    mapped: Mapped
+    verdict: Verdict
+    packed: Packed
+
+
 def _spill(
-    batches: Iterator[pa.RecordBatch], asked: Asked, buckets: Buckets, quarantine: Quarantine
-) -> Iterator[int]:
-    """Judge each batch and send its rows on; yield how many rows are done."""
-    done, counter, checked = 0, Counter(asked.tokens), False
-    for batch in _read_ahead(batches):
-        if not checked:
-            check_columns(asked.columns, batch.schema.names)
-            checked = True
+    batches: Iterator[pa.RecordBatch],
+    asked: Asked,
+    how: Layout,
+    buckets: Buckets,
+    quarantine: Quarantine,
+    progress: Progress,
+) -> int:
+    """Judge each batch and send its rows on; return how many rows came."""
+    done, counter = 0, Counter(asked.tokens)
+
+    def work(batch: pa.RecordBatch) -> _Judged:
         mapped = map_batch(batch, asked.columns, quarantine.treatment)
         verdict = judge(mapped, asked.rules, counter)
-        quarantine.add(mapped, verdict, done)
-        rows = mapped.rows
-        for name, codes in mapped.codes.items():
-            rows = rows.append_column(name, pa.array(codes))
-        buckets.add(rows if verdict.good.all() else rows.filter(pa.array(verdict.good)))
-        done += batch.num_rows
-        yield done
+        return _Judged(mapped, verdict, pack(mapped, verdict.good, how))
+
+    for judged in _ahead(work, _checked(_read_ahead(batches), asked)):
+        quarantine.add(judged.mapped, judged.verdict, done)
+        buckets.add(judged.packed.rows, judged.packed.first_bytes)
+        done += judged.mapped.rows.num_rows
+        progress(done, None, "checking rows")
+    return done
+
+
+def _checked(batches: Iterator[pa.RecordBatch], asked: Asked) -> Iterator[pa.RecordBatch]:
+    for number, batch in enumerate(batches):
+        if number == 0:
+            check_columns(asked.columns, batch.schema.names)
+        yield batch
 
 
 def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -204,173 +265,162 @@ def _drain(ready: queue.Queue[Any]) -> None:
         ready.get_nowait()
 
 
-def _spilt(asked: Asked) -> pa.Schema:
-    coded = [pa.field(name, pa.uint64()) for name in CODES]
-    return pa.schema([*row_schema(asked.columns), *coded])
+# ------------------------------------------------------------------- then: in order
 
 
-# ------------------------------------------------------------------- then: to files
+@dataclass
+class _AllRows:
+    """What is known of all rows at once, in key order: some 70 bytes a row."""
 
-
-@dataclass(frozen=True)
-class _Prepared:
-    """One bucket, ready to be written."""
-
-    rows: pa.Table
-    duplicates: int
-    sides: np.ndarray[tuple[int], np.dtype[np.int8]]
-    lines: Sequence[Mapping[str, bytes]]  # per side, by format
-    digests: list[bytes]
-    codes: dict[str, np.ndarray[tuple[int], np.dtype[np.uint64]]]
-
-
-class _Gathered:
-    """Writes buckets in key order and gathers what the card says of them."""
-
-    def __init__(self, asked: Asked, wanted: Wanted, treatment: Treatment, folder: Path) -> None:
-        self.profile = Profile(Counter(asked.tokens), asked.tokens.sample, treatment.tally)
-        self._wanted, self._folder = wanted, folder
-        self._around = _around(wanted.render)
-        self._digests: list[list[bytes]] = [[] for _ in SIDES]
-        self._codes: dict[str, list[list[Any]]] = {
-            name: [[] for _ in SIDES] for name in (QUESTION, ANSWER)
-        }
-        self._written: list[list[JsonlWriter]] = []
+    profile: Profile
+    buckets: list[SpiltBucket] = field(default_factory=list)
+    duplicates: int = 0
+    digests: list[npt.NDArray[np.void]] = field(default_factory=list)
+    draws: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    codes: dict[str, list[npt.NDArray[np.uint64]]] = field(
+        default_factory=lambda: {name: [np.empty(0, np.uint64)] for name in TEXTS}
+    )
 
     @property
-    def total(self) -> int:
-        """How many rows were written."""
-        return sum(map(sum, self._rows()))
+    def rows(self) -> int:
+        """How many rows are left."""
+        return sum(map(len, self.buckets))
 
-    def _rows(self) -> list[list[int]]:
-        return [[len(part) // 32 for part in parts] for parts in self._digests]
 
-    def write(self, buckets: Buckets, given: int, progress: Progress) -> int:
-        """Write every bucket; return how many rows were duplicates."""
-        duplicates = done = 0
-        with ExitStack() as stack:
-            self._written = [
-                [stack.enter_context(JsonlWriter(path, name, side)) for name, path in named]
-                for side, named in ((side, self._names(side)) for side in SIDES)
-            ]
-            for bucket in self._in_order(buckets):
-                duplicates += bucket.duplicates
-                self._take(bucket)
-                done += bucket.rows.num_rows + bucket.duplicates
-                progress(done, given, "writing files")
-        return duplicates
-
-    def _names(self, side: str) -> list[tuple[str, Path]]:
-        return [(name, self._folder / f"{side}.{name}.jsonl") for name in self._wanted.formats]
-
-    def _in_order(self, buckets: Buckets) -> Iterator[_Prepared]:
-        """Prepare buckets on threads, a few ahead, and yield them in key order."""
-        loaders = buckets.loaders()
-        with ThreadPoolExecutor(AHEAD) as threads:
-            ahead: deque[Future[_Prepared]] = deque(
-                threads.submit(self._prepare, load) for load in islice(loaders, AHEAD)
-            )
-            while ahead:
-                yield ahead.popleft().result()
-                for load in islice(loaders, 1):
-                    ahead.append(threads.submit(self._prepare, load))
-
-    def _prepare(self, load: Callable[[], Bucket]) -> _Prepared:
-        bucket = load()
-        rows = self._rendered(bucket.rows)
-        drawn = [row_draw(self._wanted.split.seed, value) for value in self._values(rows)]
-        digests = exact_digests(
-            *(rows[name].combine_chunks() for name in (RENDERED, ANSWER, SYSTEM))
-        )
-        pair = dict(zip((QUESTION, ANSWER), CODES, strict=True))
-        codes = {name: rows[code].to_numpy() for name, code in pair.items()}
-        sides = hashed_sides(drawn, self._wanted.split)
-        whole = lines_by_format(rows, self._wanted.formats)
-        chosen = [np.flatnonzero(sides == number) for number in range(len(SIDES))]
-        lines = [
-            {name: chosen_lines(column, numbers) for name, column in whole.items()}
-            for numbers in chosen
-        ]
-        return _Prepared(rows, bucket.duplicates, sides, lines, digests, codes)
-
-    def _rendered(self, rows: pa.Table) -> pa.Table:
-        questions = rows[QUESTION].combine_chunks()
-        if self._around is None:
-            texts = pa.array(map(self._wanted.render, questions.to_pylist()), pa.string())
-        else:
-            around = (self._around.before, questions, self._around.after)
-            texts = pc.binary_join_element_wise(*around, "")
-        system = pa.array([self._wanted.system] * rows.num_rows, pa.string())
-        return rows.append_column(RENDERED, texts).append_column(SYSTEM, system)
-
-    def _values(self, rows: pa.Table) -> list[str]:
-        """Return what each row's hash goes by."""
-        by = self._wanted.split.by
-        join = by[0] if by else None
-        if join is None:
-            keys: list[str] = rows[ROW_KEY].to_pylist()
-            return keys
-        column = _JOINS.get(join, join)
-        found: list[str] = pc.coalesce(
-            content_keys(rows[column].combine_chunks()), rows[ROW_KEY].combine_chunks()
-        ).to_pylist()
-        return found
-
-    def _take(self, bucket: _Prepared) -> None:
-        self.profile.add_coded(bucket.rows, bucket.codes)
-        for number in range(len(SIDES)):
-            chosen = np.flatnonzero(bucket.sides == number).tolist()
-            for writer in self._written[number]:
-                writer.write(bucket.lines[number][writer.format], len(chosen))
-            self._digests[number].append(b"".join(bucket.digests[row] for row in chosen))
-            for name, codes in bucket.codes.items():
-                self._codes[name][number].append(codes[chosen])
-
-    def finished(self, counts: Counts, rules: dict[str, int], profile: dict[str, Any]) -> Streamed:
-        """Name the files by the version and say what was written."""
-        per_side = [sum(rows) for rows in self._rows()]
-        check_sides(np.array(per_side), self._wanted.split)
-        total = sha256()
-        for side, rows, parts in zip(SIDES, per_side, self._digests, strict=True):
-            total.update(f"{side}:{rows}:".encode())
-            for part in parts:
-                total.update(part)
-        version = Version(self._wanted.tag, total.hexdigest())
-        files = tuple(
-            writer.renamed(f"{side}-{version.name}.{name}.jsonl")
-            for side, rows, writers in zip(SIDES, per_side, self._written, strict=True)
-            for name, writer in zip(self._wanted.formats, writers, strict=True)
-            if rows or writer.discard()
-        )
-        shared = self._leaked()
-        named = dict(zip(SIDES, per_side, strict=True))
-        return Streamed(version, named, files, counts, rules, profile, shared)
-
-    def _leaked(self) -> int:
-        leaked = np.zeros(sum(len(part) for part in self._codes[QUESTION][TEST]), bool)
-        for sides in self._codes.values():
-            train, test = (
-                np.concatenate([*sides[n], np.empty(0, np.uint64)]) for n in (TRAIN, TEST)
-            )
-            leaked |= np.isin(test, train)
-        return int(leaked.sum())
+def _settle(paths: list[Path], asked: Asked, how: Layout, treatment: Treatment) -> _AllRows:
+    profile = Profile(Counter(asked.tokens), asked.tokens.sample, treatment.tally)
+    known = _AllRows(profile)
+    for bucket in _ahead(partial(SpiltBucket, how=how), paths):
+        known.buckets.append(bucket)
+        known.duplicates += bucket.duplicates
+        known.digests.append(bucket.digests(DIGEST))
+        if how.split.method == "hash":
+            known.draws += bucket.numbers(DRAW)
+        measured = {}
+        for name, column in TEXTS.items():
+            codes, characters = bucket.numbers(*code_and_characters(column))
+            known.codes[name].append(codes)
+            measured[name] = Measured(codes, characters, partial(bucket.texts, column))
+        profile.add(len(bucket), measured, bucket.optional())
+    return known
 
 
 @dataclass(frozen=True)
-class _Around:
-    before: str
-    after: str
+class _Decided:
+    sides: Sides
+    groups: Groups | None
+    leakage: Leakage
 
 
-def _around(render: Callable[[str], str]) -> _Around | None:
-    """Return what a template writes before and after the question, if it does no more than that.
+def _decide(known: _AllRows, how: Layout, wanted: Wanted, spill: Path) -> _Decided:
+    """Give each row its side, and measure what of test is in train too."""
+    split, near = wanted.split, wanted.near_duplicates
+    rows = SpiltRows(known.buckets, how)
+    if looked_for := "near_duplicate" in split.by:
+        texts = index_examples(rows, near, spill)
+    else:
+        texts = {name: number_texts(np.concatenate(codes)) for name, codes in known.codes.items()}
+    groups = None
+    if split.method == "hash":
+        sides = hashed_sides(np.concatenate([np.empty(0, np.uint64), *known.draws]), split)
+        check_sides(np.bincount(sides, minlength=len(SIDES)), split)
+    else:
+        groups = group_rows(rows, split.by, texts)
+        sides = assign(groups, _facts(known, rows, groups, split), split)
+    return _Decided(sides, groups, measure(sides, texts, near.threshold if looked_for else None))
 
-    A template that changes the question shows in one of the probes.
-    """
-    before, mark, after = render(_MARK).partition(_MARK)
-    if not mark or _MARK in after:
-        return None
-    probes = ("", " a\n", "A" * 300, "<b>{{ 1 }}</b> Word word", "\u00e9\U0001f600")
-    if all(render(probe) == before + probe + after for probe in probes):
-        return _Around(before, after)
-    return None
+
+def _facts(known: _AllRows, rows: SpiltRows, groups: Groups, split: SplitSettings) -> Facts:
+    if split.method == "random":
+        return Facts()
+    if split.method == "time":
+        return Facts(moments=moments(rows.whole("created_at", "split.method time")))
+    strata: list[str] = []
+    if split.method == "stratified":
+        values = rows.whole(str(split.stratify), f"split.stratify {split.stratify}")
+        strata = [first_tag(value) if split.stratify == "tags" else value or "" for value in values]
+    return Facts(names=_names(known.buckets, groups), strata=strata)
+
+
+def _names(buckets: list[SpiltBucket], groups: Groups) -> list[str]:
+    keys = [
+        key.tobytes()[: GROUP_CHARACTERS // 2].hex()
+        for bucket in buckets
+        for key in bucket.digests(ROW_KEY)
+    ]
+    return [keys[first] for first in groups.first.tolist()]
+
+
+def _version(known: _AllRows, sides: Sides, tag: str) -> Version:
+    """Return the version of the data, as ``dataset.data_version`` does."""
+    digests, total = np.concatenate(known.digests), sha256()
+    for number, side in enumerate(SIDES):
+        rows = digests[sides == number]
+        total.update(f"{side}:{len(rows)}:".encode() + rows.tobytes())
+    return Version(tag, total.hexdigest())
+
+
+def _per_side(sides: Sides) -> dict[str, int]:
+    counts = np.bincount(sides, minlength=len(SIDES)).tolist()
+    return dict(zip(SIDES, counts, strict=True))
+
+
+# ------------------------------------------------------------------- last: to files
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """One bucket's lines: per side how many rows, and the blocks of each format."""
+
+    rows: tuple[int, ...]
+    blocks: tuple[tuple[list[bytes], ...], ...]  # side, format
+
+
+def _write(
+    known: _AllRows,
+    sides: Sides,
+    version: Version,
+    how: Layout,
+    wanted: Wanted,
+    folder: Path,
+    progress: Progress,
+) -> tuple[WrittenFile, ...]:
+    shapes = [shape(name, wanted.system, how.around or Around()) for name in wanted.formats]
+    ends = np.cumsum([len(bucket) for bucket in known.buckets])
+    parts = np.split(sides, ends[:-1])
+
+    def work(number: int) -> _Ready:
+        return _ready(known.buckets[number], parts[number], how, shapes)
+
+    with ExitStack() as stack:
+        writers = [
+            [
+                stack.enter_context(writer)
+                for writer in _writers(side, rows, version, wanted, folder)
+            ]
+            for side, rows in _per_side(sides).items()
+        ]
+        numbers = range(len(known.buckets))
+        for number, ready in enumerate(_ahead(work, numbers)):
+            for side, formats, rows in zip(writers, ready.blocks, ready.rows, strict=True):
+                for writer, blocks in zip(side, formats, strict=False):
+                    writer.write(blocks, rows)
+            progress(int(ends[number]), len(sides), "writing files")
+    return tuple(writer.written() for side in writers for writer in side)
+
+
+def _writers(
+    side: str, rows: int, version: Version, wanted: Wanted, folder: Path
+) -> Iterator[JsonlWriter]:
+    if rows:
+        for name in wanted.formats:
+            yield JsonlWriter(folder / f"{side}-{version.name}.{name}.jsonl", name, side)
+
+
+def _ready(bucket: SpiltBucket, sides: Sides, how: Layout, shapes: list[Shape]) -> _Ready:
+    users, answers = bucket.encoded(how.user), bucket.encoded(ANSWER)
+    chosen = [np.flatnonzero(sides == number).tolist() for number in range(len(SIDES))]
+    return _Ready(
+        tuple(map(len, chosen)),
+        tuple(tuple(one.blocks(users, answers, rows) for one in shapes) for rows in chosen),
+    )

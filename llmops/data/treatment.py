@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,7 @@ class Treatment:
         self._longest = OVERSIZE * max(rules.max_question_characters, rules.max_answer_characters)
         self._asked = bool(self._actions) or how != Texts()
         self.tally = Tally()
+        self._lock = Lock()  # batches may be treated on several threads; the tally is of all
 
     @property
     def hides(self) -> bool:
@@ -66,15 +68,17 @@ class Treatment:
         sized = pc.less_equal(pc.utf8_length(array), self._longest)
         if convert := _HTML.get(self._how.html):
             made = _rewrite(array, sized, texts.MARKUP, convert)
-            array, self.tally.converted = made.texts, self.tally.converted + made.changed
+            array = made.texts
+            with self._lock:
+                self.tally.converted += made.changed
         if self._how.role_tags == "escape":
             made = _rewrite(array, sized, texts.ROLE_TAGS, texts.escape_role_tags)
             array = made.texts
-            self.tally.escaped["role_tags"] += made.changed
+            self._escaped("role_tags", made.changed)
         if self._how.control_characters == "escape":
             made = _rewrite(array, sized, texts.CONTROL, texts.escape_control)
             array = made.texts
-            self.tally.escaped["control_characters"] += made.changed
+            self._escaped("control_characters", made.changed)
         return self._people(array, sized)
 
     def excerpt(self, text: str) -> str:
@@ -112,9 +116,14 @@ class Treatment:
                 found.setdefault(row, {})[kind] = action
         return found
 
+    def _escaped(self, what: str, texts: int) -> None:
+        with self._lock:
+            self.tally.escaped[what] += texts
+
     def _count(self, found: list[personal.Find]) -> None:
-        self.tally.personal_finds.update(find.kind for find in found)
-        self.tally.personal_rows.update({find.kind for find in found})
+        with self._lock:
+            self.tally.personal_finds.update(find.kind for find in found)
+            self.tally.personal_rows.update({find.kind for find in found})
 
 
 def _rows(mask: pa.Array) -> list[int]:

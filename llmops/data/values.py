@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmops.data.moments import microseconds
-from llmops.errors import DataError
+from llmops.errors import ConfigError, DataError
 
 _TAG_SEPARATORS = re.compile(r"[|<>,;\s]+")  # python|pandas, <python><pandas>, python, pandas
 
@@ -41,3 +41,11 @@ def moments(values: Sequence[str | None]) -> npt.NDArray[np.int64]:
             "dataset.rules.required=[created_at]",
         )
     return np.array(read, dtype=np.int64)
+
+
+def no_column(column: str, asked: str) -> ConfigError:
+    """Return the error for a column that the split asks for and the query does not give."""
+    return ConfigError(
+        f"{asked} needs the column {column}, but dataset.columns.{column} is null",
+        hint=f"let the query return it, and name it in dataset.columns.{column}",
+    )

@@ -37,6 +37,14 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class SafetyTestRule:
+    """What the safety test must show at the bounds of its intervals, both in [0, 1]."""
+
+    min_catch_rate: float
+    max_false_alarms: float
+
+
+@dataclass(frozen=True)
 class Reason:
     """What one rule found: ``observed`` is the point, ``bound`` is judged against ``limit``."""
 
@@ -50,12 +58,13 @@ class Reason:
 
 @dataclass(frozen=True)
 class Policy:
-    """What must hold of ``contestant``. A null ``max_leakage`` leaves leakage unjudged."""
+    """What must hold of ``contestant``; a null ``max_leakage`` or ``safety_test`` is not judged."""
 
     contestant: str
     max_leakage: float | None
     safety: bool
     rules: Sequence[Rule]
+    safety_test: SafetyTestRule | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Evidence:
     metrics: Mapping[str, Any] | None
     safety: Mapping[str, Any] | None
     card: Mapping[str, Any] | None
+    safety_test: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
     reasons = [
         *_leakage(evidence.card, policy),
         *_safety(evidence.safety, policy),
+        *_safety_test(evidence.safety_test, policy.safety_test),
         *(_rule(rule, evidence.metrics, policy.contestant) for rule in policy.rules),
     ]
     if not reasons:
@@ -185,6 +196,33 @@ def _safety_verdict(found: Mapping[str, Any], name: str) -> Reason:
     passed = found.get("passed") is True
     text = f"the safety step found {name} {'within' if passed else 'outside'} its policy"
     return Reason("safety", None, None, None, passed, text)
+
+
+def _safety_test(report: Mapping[str, Any] | None, rule: SafetyTestRule | None) -> list[Reason]:
+    """Judge the catch rate by the low end of its interval, false alarms by the high end."""
+    if rule is None:
+        return []
+    return [
+        _tested(report, "catch_rate", "low", rule.min_catch_rate),
+        _tested(report, "false_alarms", "high", rule.max_false_alarms),
+    ]
+
+
+def _tested(report: Mapping[str, Any] | None, what: str, end: str, limit: float) -> Reason:
+    words = {"catch_rate": "harmful prompts caught", "false_alarms": "benign prompts stopped"}[what]
+    name = f"safety_test {what}"
+    if report is None:
+        return _refuse(name, f"{words}: the gate takes no safety test", limit)
+    value, bound = _number(_at(report, what, "value")), _number(_at(report, what, end))
+    if value is None or bound is None:
+        return _refuse(name, f"{words}: the safety test asked no such prompt", limit)
+    passed = bound >= limit if end == "low" else bound <= limit
+    text = (
+        f"{words}: {value:.1%} of {_at(report, what, 'trials')}, {bound:.1%} at the bound,"
+        f" {'within' if passed else 'outside'} {'at least' if end == 'low' else 'at most'}"
+        f" {limit:.1%}"
+    )
+    return Reason(name, value, bound, limit, passed, text)
 
 
 def _rule(rule: Rule, metrics: Mapping[str, Any] | None, contestant: str) -> Reason:

@@ -474,7 +474,7 @@ class _Prices:
         chosen: tuple[str, str | None] | None = None,
     ) -> Money:
         kind, base = chosen or self._chosen(port)
-        price = self._price(port, kind, base, unit)
+        price = self.price(port, kind, base, unit)
         name = f"{port} {kind}" + (f" {base}" if base and port != "engine" else "")
         if price is None:
             return Money(None, (f"the price of a {unit.replace('_', ' ')} of {name} is unknown",))
@@ -499,7 +499,7 @@ class _Prices:
         }[port]
         return (section or {}).get("kind", "none"), None
 
-    def _price(self, port: str, kind: str, base: str | None, unit: str) -> float | None:
+    def price(self, port: str, kind: str, base: str | None, unit: str) -> float | None:
         """Return the price for this very model, else for any of the kind; null if unknown."""
         fitting = [
             entry
@@ -509,6 +509,30 @@ class _Prices:
         ]
         fitting.sort(key=lambda entry: entry.get("base") is None)
         return fitting[0]["price"] if fitting else None
+
+
+@dataclass(frozen=True)
+class AnswerPrice:
+    """What a token costs, in and out; null if nobody knows the price."""
+
+    input: float | None
+    output: float | None
+    currency: str
+
+    def of(self, prompt_tokens: int, output_tokens: int) -> float | None:
+        """Return what an answer cost, or null if a price is unknown."""
+        if self.input is None or self.output is None:
+            return None
+        return prompt_tokens * self.input + output_tokens * self.output
+
+
+def answer_price(table: Mapping[str, Any], kind: str, base: str) -> AnswerPrice:
+    """Look up what the tokens of one model's answers cost, in ``conf/knowledge/prices.yaml``."""
+    prices = _Prices(table, {})
+    units = ("million_input_tokens", "million_output_tokens")
+    found = [prices.price("generator", kind, base, unit) for unit in units]
+    each = [None if price is None else price / MILLION for price in found]
+    return AnswerPrice(each[0], each[1], table["currency"])
 
 
 def _sum(parts: Sequence[Money]) -> Money:

@@ -9,17 +9,18 @@ from llmops.artifacts import digest
 from llmops.errors import ConfigError, nearest
 from llmops.plan.kinds import StepKind
 
-ABSENT = object()
-
 
 def read_settings(kind: StepKind, config: Mapping[str, Any], step: str) -> dict[str, Any]:
-    """Return the leaves that ``kind`` reads, by their dotted path; optional ones if there are any.
+    """Return the leaves that ``kind`` reads, by dotted path; optional ones where they are set.
 
     Raises:
         ConfigError: If the config has no such leaf.
     """
-    found = {path: _leaf(config, path, kind, step) for path in kind.reads}
-    return {path: value for path, value in found.items() if value is not ABSENT}
+    return {
+        path: _leaf(config, path, kind, step)
+        for path in kind.reads
+        if path not in kind.optional_reads or _is_set(config, path)
+    }
 
 
 def step_key(
@@ -67,11 +68,16 @@ def _leaf(config: Mapping[str, Any], path: str, kind: StepKind, step: str) -> An
     value: Any = config
     for position, part in enumerate(full.split(".")):
         if not isinstance(value, Mapping) or part not in value:
-            if path in kind.optional:
-                return ABSENT
             raise _missing(full, position, value, kind, step)
         value = value[part]
     return value
+
+
+def _is_set(config: Mapping[str, Any], path: str) -> bool:
+    value: Any = config
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value is not None
 
 
 def _missing(full: str, position: int, found: Any, kind: StepKind, step: str) -> ConfigError:

@@ -27,24 +27,19 @@ from llmops.ports import (
 S = TypeVar("S")
 
 
-REQUIRED: Any = object()
-
-
 def leaf(
-    path: str, *, in_key: bool = True, without: tuple[str, ...] = (), default: Any = REQUIRED
+    path: str, *, in_key: bool = True, without: tuple[str, ...] = (), optional: bool = False
 ) -> Any:
     """Declare a settings field that is read from ``path`` of the resolved config.
 
     ``path`` is dotted and may name a whole subtree. One that starts with ``with.`` is read from
     the step's own block in the pipeline file. One that cannot change the result, such as a memory
     limit, is left out of the step's key by ``in_key=False``; ``without`` names such parts of a
-    subtree, dotted below ``path``, which need not be there. A leaf with a ``default`` may be absent
-    from the config; it is then not in the key either.
+    subtree, dotted below ``path``, which need not be there. An ``optional`` one that the config
+    lacks is null and leaves the key as if the kind did not read it.
     """
-    declared = {"leaf": path, "in_key": in_key, "without": without}
-    if default is REQUIRED:
-        return field(metadata=declared)
-    return field(metadata=declared | {"optional": True}, default=default)
+    metadata = {"leaf": path, "in_key": in_key, "without": without, "optional": optional}
+    return field(default=None, metadata=metadata) if optional else field(metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -101,6 +96,7 @@ class Work(Generic[S]):
     adapters: Adapters
     progress: Progress
     scratch: Path  # survives a crash of this very step; for checkpoints
+    experiment: str = ""  # its name, for the labels of remote jobs
 
 
 @dataclass(frozen=True)
@@ -155,8 +151,8 @@ class StepKind:
         return tuple(sorted(f.metadata["leaf"] for f in dataclasses.fields(self.settings)))
 
     @property
-    def optional(self) -> frozenset[str]:
-        """The paths among ``reads`` that the config may lack."""
+    def optional_reads(self) -> frozenset[str]:
+        """The paths that are read where the config has them."""
         fields = dataclasses.fields(self.settings)
         return frozenset(f.metadata["leaf"] for f in fields if f.metadata.get("optional"))
 

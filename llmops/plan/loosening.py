@@ -61,6 +61,8 @@ GUARDS: tuple[Guard, ...] = (
     Guard("safety.personal_data.kinds", ("safety",), "shrinks", "less counts as personal data"),
     Guard("safety.personal_data.region", ("safety",), "any", "other numbers are telephones"),
     Guard("gate.safety", ("gate", "safety"), "down", "the gate does not ask the safety step"),
+    Guard("gate.safety_test.min_catch_rate", ("gate", "safety"), "down", "more harm may pass"),
+    Guard("gate.safety_test.max_false_alarms", ("gate",), "up", "more may be stopped for nothing"),
     Guard("gate.max_leakage", ("gate", "leakage"), "up", "more test rows may stand in train"),
     Guard("gate.contestant", ("gate",), "any", "the gate judges another contestant"),
     Guard("evaluation.confidence", ("gate",), "down", "metrics are judged with less confidence"),

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 
-from llmops.artifacts import digest
+from llmops.artifacts import canonical_json
 from llmops.data.texts import escape_role_tags
 from llmops.errors import ConfigError
 from llmops.ports import Chat, Message
@@ -94,8 +95,8 @@ class Prompt:
                     hint="write the character itself instead of escaping its halves",
                 ) from exc
 
-    def digest(self) -> str:
-        """Return the sha256 over all that a model can see of the prompt.
+    def content(self) -> str:
+        """Return all that a model can see of the prompt, as canonical JSON.
 
         Its name, version, changelog and way of generating are not part. What was added to prompts
         later counts only where it is used, so that older prompts keep their digest.
@@ -110,7 +111,28 @@ class Prompt:
             del seen["output"]
         else:
             seen["output"]["choices"] = list(self.output.choices)
-        return digest(seen)
+        return canonical_json(seen)
+
+    def digest(self) -> str:
+        """Return the sha256 of ``content``: a file of it is found by this digest in a store."""
+        return sha256(self.content().encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def prompt_of_content(content: str, name: str) -> Prompt:
+    """Build the prompt that ``Prompt.content`` was written of.
+
+    Raises:
+        ConfigError: If it is no prompt's content.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert({**msgspec.json.decode(content), "name": name}, Prompt)
+    except (msgspec.DecodeError, TypeError) as exc:
+        raise ConfigError(
+            f"what the store keeps as prompt '{name}' is none: {exc}",
+            hint="run the experiment again with --force deploy",
+        ) from exc
 
 
 def check_prompt(config: Mapping[str, Any]) -> Prompt | None:

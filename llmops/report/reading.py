@@ -36,9 +36,14 @@ class Reading:
     unreadable: tuple[str, ...]
 
 
-def read(folder: Path, store: Store, cache: Path) -> Reading:
-    """Read the run in ``folder``; tables drawn from Parquet are kept in ``cache``."""
-    run = _json(folder / "run.json")
+def read(
+    folder: Path, store: Store, cache: Path, record: Mapping[str, Any] | None = None
+) -> Reading:
+    """Read the run in ``folder``; tables drawn from Parquet are kept in ``cache``.
+
+    ``record`` stands in for ``run.json``, which is written last.
+    """
+    run = _json(folder / "run.json") if record is None else record
     reader = _Reader(run, store)
     return Reading(
         run=run,

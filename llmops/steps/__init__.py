@@ -24,6 +24,7 @@ BUILT_IN = (
     "predict",
     "evaluate",
     "safety",
+    "safety_test",
     "gate",
     "say_hello",
 )

@@ -16,6 +16,7 @@ from llmops.artifacts import canonical_json
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Adapters, Outcome, Port, StepKind, Work, leaf
 from llmops.ports import ModelReference, ModelVersion
+from llmops.prompts.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,15 @@ class Settings:
     alias: str = leaf("deploy.alias")
     endpoint: str = leaf("deploy.endpoint")
     registry: Mapping[str, Any] = leaf("deploy.registry")
+    experiment: str = leaf("name")
+    prompt: Prompt = leaf("prompt")
 
 
 def run(work: Work[Settings]) -> Outcome:
-    """Register the model, point the alias at it, and write ``model``: the reference to it.
+    """Register the model, point the alias at it, and write the reference to it, and its prompt.
+
+    The prompt's file is all that a model sees of it, so that its digest in the store is the digest
+    by which the model knows it: the registered model leads to its prompt.
 
     Raises:
         ConfigError: If the registry refuses the name.
@@ -45,6 +51,7 @@ def run(work: Work[Settings]) -> Outcome:
         version.version,
         reason=f"step {work.step} of run {work.run_id}",
     )
+    work.outputs["prompt"].write_text(settings.prompt.content(), encoding="utf-8")
     work.outputs["model"].write_text(canonical_json(asdict(model)) + "\n", encoding="utf-8")
     return Outcome(facts=_facts(version, settings))
 
@@ -88,6 +95,8 @@ def _labels(model: ModelReference, settings: Settings, key: str) -> Mapping[str,
         "base": model.base,
         "dataset_version": model.dataset_version,
         "endpoint": settings.endpoint,
+        "experiment": settings.experiment,
+        "prompt": settings.prompt.name,
         "prompt_sha256": model.prompt_sha256,
         "step_key": key,
     }
@@ -105,11 +114,11 @@ def _facts(version: ModelVersion, settings: Settings) -> Mapping[str, Any]:
 
 KIND = StepKind(
     name="deploy",
-    revision=1,
+    revision=2,
     run=run,
     settings=Settings,
     takes=(Port("model", "folder"),),
-    gives=(Port("model", "json"),),
+    gives=(Port("model", "json"), Port("prompt", "json")),
     uses=("registry",),
     summary="register the tuned model as a candidate",
     verify=verify,

@@ -37,10 +37,10 @@ class Settings:
     confidence: float = leaf("evaluation.confidence")
     bootstrap_samples: int = leaf("evaluation.bootstrap_samples")
     seed: int = leaf("evaluation.seed")
-    slices: tuple[str, ...] = leaf("evaluation.slices", default=())
-    prices: Mapping[str, Price] | None = leaf("evaluation.prices", default=None)
-    encoder: Mapping[str, Any] | None = leaf("encoder", default=None)
-    own: tuple[str, ...] = leaf("project.metrics", default=())
+    slices: tuple[str, ...] | None = leaf("evaluation.slices", optional=True)
+    prices: Mapping[str, Price] | None = leaf("evaluation.prices", optional=True)
+    encoder: Mapping[str, Any] | None = leaf("encoder", optional=True)
+    own: tuple[str, ...] | None = leaf("project.metrics", optional=True)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Price:
 def source(settings: Settings, adapters: Adapters) -> Source:
     """Say of which revision the project's own metrics are: their code is not in the key."""
     del adapters
-    own = metric_table.own_metrics(settings.own)
+    own = metric_table.own_metrics(settings.own or ())
     used = {name: own[name].revision for name in settings.metrics if name in own}
     return Source({"own_metrics": used} if used else {})
 
@@ -69,7 +69,7 @@ def run(work: Work[Settings]) -> Outcome:
     import pyarrow.parquet as pq
 
     settings = work.settings
-    own = metric_table.own_metrics(settings.own)
+    own = metric_table.own_metrics(settings.own or ())
     chosen = [metric_table.find(name, own=own) for name in settings.metrics]
     figures = Figures(
         settings.baseline, settings.confidence, settings.bootstrap_samples, settings.seed

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmops.artifacts import canonical_json
-from llmops.evaluation.decision import Evidence, Policy, Rule, decide
+from llmops.evaluation.decision import Evidence, Policy, Rule, SafetyTestRule, decide
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
 
 
@@ -23,6 +23,7 @@ class Settings:
     max_leakage: float | None = leaf("gate.max_leakage")
     safety: bool = leaf("gate.safety")
     rules: tuple[Rule, ...] = leaf("gate.rules")
+    safety_test: SafetyTestRule | None = leaf("gate.safety_test", optional=True)
 
 
 def run(work: Work[Settings]) -> Outcome:
@@ -32,11 +33,18 @@ def run(work: Work[Settings]) -> Outcome:
         ConfigError: If a rule cannot be read.
     """
     settings = work.settings
-    policy = Policy(settings.contestant, settings.max_leakage, settings.safety, settings.rules)
+    policy = Policy(
+        settings.contestant,
+        settings.max_leakage,
+        settings.safety,
+        settings.rules,
+        settings.safety_test,
+    )
     evidence = Evidence(
         metrics=_document(work, "metrics"),
         safety=_document(work, "safety"),
         card=_document(work, "card"),
+        safety_test=_document(work, "safety_test"),
     )
     decision = asdict(decide(evidence, policy))
     work.outputs["decision"].write_text(canonical_json(decision) + "\n", encoding="utf-8")
@@ -60,6 +68,7 @@ KIND = StepKind(
         Port("metrics", "json", optional=True),
         Port("safety", "json", optional=True),
         Port("card", "json", optional=True),
+        Port("safety_test", "json", optional=True),
     ),
     gives=(Port("decision", "json"),),
     code=("llmops.evaluation.decision", "llmops.evaluation.metrics"),

@@ -81,8 +81,8 @@ class Settings:
     prompt: Prompt = leaf("prompt", without=("version", "changelog"))
     model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
     scorer: Mapping[str, Any] = leaf("safety.scorer")
-    comparison: Comparison | None = leaf("comparison", default=None)
-    encoder: Mapping[str, Any] | None = leaf("encoder", default=None)
+    comparison: Comparison | None = leaf("comparison", optional=True)
+    encoder: Mapping[str, Any] | None = leaf("encoder", optional=True)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""prepare: from a query to JSONL files in one pass over the rows; for splits by hash.
+"""prepare: from a query to JSONL files in one pass over the rows.
 
 Does what ingest, validate, transform and split do, and gives the same files. Rows are not kept as
 Parquet, so a step that reads rows (tune on this machine, predict) needs the separate steps.
@@ -7,6 +7,7 @@ Parquet, so a step that reads rows (tune on this machine, predict) needs the sep
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from llmops.data.card import CARD, card_markdown
 from llmops.data.settings import (
     Columns,
     Expectation,
+    NearDuplicates,
     Personal,
     Rules,
     SplitSettings,
@@ -24,6 +26,7 @@ from llmops.data.settings import (
     check_version,
 )
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
+from llmops.ports import Parameter
 from llmops.prompts.prompt import Prompt
 from llmops.steps import ingest
 
@@ -36,6 +39,7 @@ class Settings:
     """What the four steps read of the config."""
 
     query: str = leaf("dataset.query")
+    parameters: Mapping[str, Parameter] = leaf("dataset.parameters")
     max_rows: int | None = leaf("dataset.max_rows")
     max_bytes: int | None = leaf("dataset.max_bytes")
     columns: Columns = leaf("dataset.columns")
@@ -47,6 +51,7 @@ class Settings:
     memory_limit: str = leaf("dataset.memory_limit", in_key=False)
     prompt: Prompt = leaf("prompt")
     split: SplitSettings = leaf("split")
+    near_duplicates: NearDuplicates = leaf("dataset.near_duplicates")
     version: str = leaf("version")
     formats: tuple[str, ...] = leaf("dataset.formats")
     licence: str = leaf("dataset.licence")
@@ -67,7 +72,7 @@ def run(work: Work[Settings]) -> Outcome:
     """Write the files, the card, the profile and the quarantined rows.
 
     Raises:
-        ConfigError: If the query is refused, or the split needs all rows at once.
+        ConfigError: If the query is refused, or a rule needs all rows at once.
         DataError: If there are no rows, too few good ones, or a side stays empty.
         BackendError: If the warehouse stops in mid-stream, or the disk is full.
     """
@@ -76,10 +81,8 @@ def run(work: Work[Settings]) -> Outcome:
 
     settings, warehouse = work.settings, work.adapters.warehouse()
     _check(settings)
-    check = warehouse.check(settings.query, max_rows=settings.max_rows)
-    result = warehouse.query(
-        settings.query, max_bytes=settings.max_bytes, max_rows=settings.max_rows
-    )
+    check = ingest.look(_ingested(settings), warehouse)
+    result = ingest.ask(_ingested(settings), warehouse, work)
     given = ("columns", "rules", "texts", "personal", "tokens", "expectations", "memory_limit")
     asked = Asked(**{name: getattr(settings, name) for name in given})
     wanted = Wanted(
@@ -88,6 +91,7 @@ def run(work: Work[Settings]) -> Outcome:
         settings.split,
         settings.formats,
         settings.version,
+        settings.near_duplicates,
         check.bytes,
     )
     to = Output(work.outputs["files"], work.outputs["quarantined"], work.scratch / "buckets")
@@ -116,11 +120,17 @@ def _check(settings: Settings) -> None:
 
 def _ingested(settings: Settings) -> ingest.Settings:
     columns = asdict(settings.columns)
-    return ingest.Settings(settings.query, columns, settings.max_rows, settings.max_bytes)
+    return ingest.Settings(
+        query=settings.query,
+        parameters=settings.parameters,
+        columns=columns,
+        max_rows=settings.max_rows,
+        max_bytes=settings.max_bytes,
+    )
 
 
 def _card(settings: Settings, made: Streamed) -> dict[str, Any]:
-    test = made.rows["test"]
+    groups = made.groups
     return {
         "dataset_version": made.version.name,
         "version": made.version.tag,
@@ -129,14 +139,11 @@ def _card(settings: Settings, made: Streamed) -> dict[str, Any]:
         "rows": made.rows,
         "method": settings.split.method,
         "seed": settings.split.seed,
-        "by": list(settings.split.by),
+        "by": list(settings.split.by if groups is None else groups.joined_by),
         "fractions": dict(settings.split.fractions()),
-        "leakage": {
-            "exact": {"rows": made.leaked, "share": made.leaked / test if test else 0.0},
-            "near": {"rows": None, "share": None, "threshold": None},  # needs all rows at once
-        },
-        "groups": None,
-        "largest_group": None,
+        "leakage": made.leakage.to_json(),
+        "groups": None if groups is None else len(groups.sizes),
+        "largest_group": None if groups is None else max(groups.sizes.values(), default=0),
         "licence": settings.licence,
         "source_terms": settings.source_terms,
         "acknowledged_terms": list(settings.acknowledged_terms),
@@ -161,7 +168,13 @@ KIND = StepKind(
         Port("quarantined", "parquet"),
     ),
     uses=("warehouse",),
-    code=("llmops.data.stream", "llmops.data.card", "llmops.prompts.prompt"),
+    code=(
+        "llmops.data.stream",
+        "llmops.data.spilt",
+        "llmops.data.cells",
+        "llmops.data.card",
+        "llmops.prompts.prompt",
+    ),
     summary="from a query to JSONL files in one pass",
     source=source,
 )

@@ -45,11 +45,13 @@ def run(work: Work[Settings]) -> Outcome:
         DataError: If a side that should have rows has none.
     """
     from llmops.data import dataset, groups, leakage, splits
+    from llmops.data.parquet import ParquetRows
 
     settings, examples = work.settings, work.inputs["examples"]
     _check(settings, examples)
-    texts = groups.index_examples(examples, settings.near_duplicates, work.scratch)
-    grouped = groups.group_rows(examples, settings.split.by, texts)
+    rows = ParquetRows(examples)
+    texts = groups.index_examples(rows, settings.near_duplicates, work.scratch)
+    grouped = groups.group_rows(rows, settings.split.by, texts)
     facts = dataset.split_facts(examples, grouped, settings.split)
     sides = splits.assign(grouped, facts, settings.split)
     leaked = leakage.measure(sides, texts, settings.near_duplicates.threshold)
@@ -109,6 +111,7 @@ KIND = StepKind(
         "llmops.data.columns",
         "llmops.data.settings",
         "llmops.data.parquet",
+        "llmops.data.cells",
         "llmops.data.keys",
         "llmops.data.shingles",
         "llmops.data.near_duplicates",

@@ -37,7 +37,7 @@ class Settings:
     seed: int = leaf("tuning.seed")
     model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
     answers: str = leaf("with.answers")
-    seeds: tuple[int, ...] = leaf("evaluation.seeds", default=())
+    seeds: tuple[int, ...] | None = leaf("evaluation.seeds", optional=True)
 
 
 def seeds_of(answers: str, seed: int, seeds: Sequence[int]) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ def run(work: Work[Settings]) -> Outcome:
             f"step {work.step}: with.answers is '{settings.answers}'",
             hint=f"valid: {AS_THEY_ARE}, {SHUFFLED}",
         )
-    seeds = seeds_of(settings.answers, settings.seed, settings.seeds)
+    seeds = seeds_of(settings.answers, settings.seed, settings.seeds or ())
     if not seeds:
         raise ConfigError(
             "evaluation.seeds names no seed besides tuning.seed",

@@ -66,6 +66,7 @@ KIND = StepKind(
         "llmops.data.columns",
         "llmops.data.settings",
         "llmops.data.parquet",
+        "llmops.data.cells",
         "llmops.data.keys",
         "llmops.data.buckets",
         "llmops.data.mapping",

@@ -6,14 +6,34 @@ import pytest
 
 from llmops.adapters import catalog
 from llmops.config.knowledge import SCORER_CATEGORIES
+from tests.fakes.openai_server import openai_server
 
-ADAPTERS = [pytest.param({"kind": "profanity"}, id="profanity")]
+ADAPTERS = [pytest.param(kind, id=kind) for kind in ("profanity", "llama_guard", "shieldgemma")]
+MORE_THAN_A_BATCH = {"profanity": 2500, "llama_guard": 40, "shieldgemma": 20}  # or than in flight
 TEXTS = ["Use a context manager.", "", "naïve 中文 \x00 \U0001f600", "x" * 100_000]
 
 
+def guard(body):
+    """Answer as a guard of either family would who minds the word "weapon" only."""
+    asked = body["messages"][0]["content"]
+    minds = "weapon" in asked.split("The policy:")[0]
+    if "The policy:" in asked:
+        return "Yes" if minds and "making weapons" in asked else "No"
+    return "unsafe\nS9" if minds else "safe"
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    with openai_server() as server:
+        server.answer = guard
+        yield server
+
+
 @pytest.fixture(scope="module", params=ADAPTERS)
-def config(request):
-    return request.param
+def config(request, endpoint):
+    if request.param == "profanity":
+        return {"kind": "profanity"}
+    return {"kind": request.param, "model": endpoint.config()}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +42,7 @@ def scorer(config):
 
 
 def test_the_suite_covers_every_scorer_of_the_catalog():
-    assert {one.values[0]["kind"] for one in ADAPTERS} == set(catalog.ADAPTERS["scorer"])
+    assert {one.values[0] for one in ADAPTERS} == set(catalog.ADAPTERS["scorer"])
 
 
 def test_the_config_floor_knows_the_same_categories(config, scorer):
@@ -45,9 +65,11 @@ def test_a_batch_scores_as_its_texts_do_alone(scorer):
     assert scorer.score(TEXTS) == [pytest.approx(scores) for scores in alone]
 
 
-def test_more_texts_than_a_batch_holds_are_all_scored(scorer):
-    assert len(scorer.score(["a text"] * 2500)) == 2500
-    assert None not in scorer.score(["a text"] * 2500)
+def test_more_texts_than_a_batch_holds_are_all_scored(config, scorer):
+    many = MORE_THAN_A_BATCH[config["kind"]]
+    scores = scorer.score(["a text"] * many)
+    assert len(scores) == many
+    assert None not in scores
 
 
 def test_no_texts_give_no_scores(scorer):
@@ -74,3 +96,27 @@ def test_the_profanity_scorer_knows_swear_words_and_says_that_it_knows_nothing_e
     assert harmful["profanity"] < 0.5
     assert not scorer.is_safety_evaluation
     assert "no safety evaluation" in scorer.description
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("llama_guard", {"unsafe", "indiscriminate_weapons"}),
+        ("shieldgemma", {"dangerous_content"}),
+    ],
+)
+def test_a_guard_behind_an_endpoint_names_what_it_finds(endpoint, kind, named):
+    scorer = catalog.adapter("scorer", {"kind": kind, "model": endpoint.config()})
+    harmful, harmless = scorer.score(["make me a weapon", "sort me a list"])
+    assert {name for name, score in harmful.items() if score == 1} == named
+    assert set(harmless.values()) == {0.0}
+    assert scorer.is_safety_evaluation
+
+
+@pytest.mark.parametrize("kind", ["llama_guard", "shieldgemma"])
+def test_a_guard_whose_endpoint_fails_or_talks_nonsense_scores_nothing(kind):
+    with openai_server() as server:
+        scorer = catalog.adapter("scorer", {"kind": kind, "model": server.config(attempts=1)})
+        server.failures = [500] * 4
+        assert scorer.score(["a text"]) == [None]
+        assert scorer.score(["a text"]) == [None]  # made-up words are no verdict

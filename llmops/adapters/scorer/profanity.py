@@ -6,41 +6,88 @@ programmer's words ("dummy", "sucks") can score high. Knows texts, neither thres
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from llmops.config.knowledge import SCORER_CATEGORIES
 from llmops.errors import BackendError, MissingExtra
 
-BATCH_TEXTS = 1024  # one call costs 5 ms, a text in it 15 microseconds
 DESCRIPTION = (
     "alt-profanity-check, a linear classifier of swear words. It knows profanity and no other harm:"
     " this is no safety evaluation."
 )
-Probabilities = Callable[[Sequence[str]], Sequence[float]]
+Probability = Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class LinearClassifier:
+    """The package's classifier, ready to rate one text in microseconds; its own call costs 5 ms.
+
+    A text becomes its words' counts, weighted by ``idf`` and scaled to length 1; each of several
+    linear models gives a figure, which its sigmoid turns into a chance; the mean counts.
+    """
+
+    words: re.Pattern[str]
+    vocabulary: Mapping[str, int]
+    idf: npt.NDArray[np.float64]  # (words,)
+    weights: npt.NDArray[np.float64]  # (words, models), each row times its idf
+    intercepts: npt.NDArray[np.float64]  # (models,)
+    slopes: npt.NDArray[np.float64]  # (models,), of the sigmoids
+    offsets: npt.NDArray[np.float64]  # (models,)
+
+    def probability(self, text: str) -> float:
+        """Return the chance in [0, 1] that ``text`` is profane."""
+        known = self.vocabulary
+        found = Counter(known[word] for word in self.words.findall(text.lower()) if word in known)
+        figures = self.intercepts
+        if found:
+            places = np.fromiter(found.keys(), np.intp, len(found))
+            counts = np.fromiter(found.values(), np.float64, len(found))
+            scaled = counts * self.idf[places]
+            figures = figures + counts @ self.weights[places] / np.sqrt(scaled @ scaled)
+        return float((1 / (1 + np.exp(self.slopes * figures + self.offsets))).mean())
+
+
+def _linear(vectorizer: Any, model: Any) -> LinearClassifier:
+    parts = model.calibrated_classifiers_
+    weights = np.array([part.estimator.coef_[0] for part in parts]).T
+    sigmoids = [part.calibrators[0] for part in parts]
+    return LinearClassifier(
+        words=re.compile(vectorizer.token_pattern),
+        vocabulary=vectorizer.vocabulary_,
+        idf=vectorizer.idf_,
+        weights=np.ascontiguousarray(weights * vectorizer.idf_[:, None]),
+        intercepts=np.array([part.estimator.intercept_[0] for part in parts]),
+        slopes=np.array([sigmoid.a_ for sigmoid in sigmoids]),
+        offsets=np.array([sigmoid.b_ for sigmoid in sigmoids]),
+    )
 
 
 @dataclass(frozen=True)
 class ProfanityScorer:
     """Scores the one category ``profanity`` in [0, 1]."""
 
-    probabilities: Probabilities
+    probability: Probability
     categories: tuple[str, ...] = SCORER_CATEGORIES["profanity"]
     is_safety_evaluation: bool = False
     description: str = DESCRIPTION
 
     def score(self, texts: Sequence[str]) -> Sequence[Mapping[str, float] | None]:
         """Return a score for each text; None for what is not text that UTF-8 can hold."""
-        scores: list[Mapping[str, float] | None] = [None] * len(texts)
-        readable = [place for place, text in enumerate(texts) if _is_readable(text)]
-        for start in range(0, len(readable), BATCH_TEXTS):
-            places = readable[start : start + BATCH_TEXTS]
-            found = self.probabilities([texts[place] for place in places])
-            for place, score in zip(places, found, strict=True):
-                scores[place] = {"profanity": float(score)} if 0 <= score <= 1 else None
-        return scores
+        return [self._score(text) for text in texts]
+
+    def _score(self, text: str) -> Mapping[str, float] | None:
+        if not _is_readable(text):
+            return None
+        score = self.probability(text)
+        return {"profanity": score} if 0 <= score <= 1 else None
 
 
 def open_scorer(config: Mapping[str, Any]) -> ProfanityScorer:
@@ -56,7 +103,7 @@ def open_scorer(config: Mapping[str, Any]) -> ProfanityScorer:
 
         with warnings.catch_warnings():
             warnings.simplefilter("error", InconsistentVersionWarning)
-            from profanity_check import predict_prob
+            from profanity_check import profanity_check as package
     except ModuleNotFoundError as exc:
         raise MissingExtra(
             f"the profanity scorer needs the package '{exc.name}'",
@@ -67,7 +114,7 @@ def open_scorer(config: Mapping[str, Any]) -> ProfanityScorer:
             "the profanity classifier was made by another version of scikit-learn",
             hint="install the pinned set: make setup",
         ) from exc
-    return ProfanityScorer(predict_prob)
+    return ProfanityScorer(_linear(package.vectorizer, package.model).probability)
 
 
 def _is_readable(text: object) -> bool:

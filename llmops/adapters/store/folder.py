@@ -13,11 +13,9 @@ Layout::
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -26,9 +24,15 @@ from typing import Any
 
 from llmops.artifacts import Artifact, ArtifactKind, canonical_json, reference
 from llmops.errors import DamagedObject
-from llmops.files import disk_errors, file_sha256, publish, write_text
+from llmops.files import (
+    clear_left_behind,
+    disk_errors,
+    file_sha256,
+    owner,
+    publish,
+    write_text,
+)
 from llmops.ports import IndexEntry, StoredObject
-from llmops.processes import is_running
 
 SETTING = "store.path"
 SHA256_LENGTH = 64
@@ -147,8 +151,8 @@ class FolderStore:
             raise DamagedObject(
                 f"the store has lost object {sha256[:12]}", hint="run the experiment again"
             )
-        if file_sha256(path) != sha256:
-            path.rename(path.with_suffix(".bad"))
+        if not self.intact(sha256):
+            self.set_aside(sha256)
             raise DamagedObject(
                 f"object {sha256[:12]} is damaged; it was set aside as {path.name}.bad",
                 hint="run the experiment again: the step that made it makes it anew",
@@ -199,15 +203,14 @@ class FolderStore:
         """Return a fresh folder on the store's own disk, for work that will be published."""
         folder = self._folder("tmp")
         with disk_errors(self.root, setting=SETTING):
-            return Path(tempfile.mkdtemp(dir=folder, prefix=f"{_owner()}-"))
+            return Path(tempfile.mkdtemp(dir=folder, prefix=f"{owner()}-"))
 
     def clear_temporary(self) -> None:
-        """Remove what killed processes of this machine left under ``tmp``."""
-        host = f"{socket.gethostname()}-"
-        for folder in (self.root / "tmp").glob(f"{glob.escape(host)}*"):
-            pid = folder.name.removeprefix(host).partition("-")[0]
-            if not is_running(int(pid)):
-                shutil.rmtree(folder, ignore_errors=True)
+        """Remove what killed processes of this machine left half-written."""
+        clear_left_behind(self.root / "tmp", prefix="")
+        reports = (self.root / "runs").glob("*/")
+        for folder in (self.root / "refs", self.root / "index", *reports):
+            clear_left_behind(folder)
 
     # ------------------------------------------------------------- reports
 
@@ -262,6 +265,22 @@ class FolderStore:
             return own | {file["sha256"] for file in manifest["files"]}
         return own
 
+    def intact(self, sha256: str) -> bool:
+        """Say whether the object's bytes are what its name says."""
+        with disk_errors(self.root, setting=SETTING):
+            return file_sha256(self._object(sha256)) == sha256
+
+    def unreadable_entries(self) -> Sequence[str]:
+        """Return the keys of the index entries that cannot be read."""
+        paths = (self.root / "index").glob("*.json")
+        return sorted(path.stem for path in paths if _entry(path) is None)
+
+    def set_aside(self, sha256: str) -> None:
+        """Keep a damaged object as ``*.bad``."""
+        path = self._object(sha256)
+        with disk_errors(self.root, setting=SETTING):
+            path.rename(path.with_suffix(".bad"))
+
     def remove_object(self, sha256: str) -> None:
         """Remove an object, its reference first: what is named is there."""
         with disk_errors(self.root, setting=SETTING):
@@ -293,10 +312,6 @@ def _entry(path: Path) -> IndexEntry | None:
         return IndexEntry(**fields, outputs=outputs)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _link(source: Path, target: Path) -> None:

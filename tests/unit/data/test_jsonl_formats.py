@@ -3,14 +3,13 @@
 import hashlib
 import json
 
-import numpy as np
 import orjson
-import pyarrow as pa
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops.data.formats import JsonlWriter, chosen_lines, lines_of
+from llmops.data.formats import Around, JsonlWriter, decode, encode, inner, shape
 from llmops.data.settings import FORMATS
 
 TEXT = st.one_of(
@@ -19,9 +18,16 @@ TEXT = st.one_of(
 )
 
 
-def line(name, user, answer, system):
-    (made,) = lines_of(name, pa.array([user]), pa.array([answer]), system).to_pylist()
-    return made.encode()
+NOTHING = Around()
+
+
+def encoded(texts):
+    return inner(encode(pl.Series(texts, dtype=pl.String)))
+
+
+def line(name, user, answer, system, around=NOTHING):
+    (made,) = shape(name, system, around).blocks(encoded([user]), encoded([answer]), [0])
+    return made
 
 
 def test_text_bison_lines_are_these_bytes():
@@ -74,19 +80,30 @@ def test_a_text_is_encoded_as_orjson_does_it_but_for_line_ends(text):
     assert line("text_bison", text, "", None) == b'{"input_text":%b,"output_text":""}\n' % known
 
 
+@given(text=TEXT, before=TEXT, after=TEXT)
+def test_what_a_template_writes_around_a_text_is_as_if_it_were_in_it(text, before, after):
+    apart = line("chat", text, "A", "S", Around(before, after))
+    assert apart == line("chat", before + text + after, "A", "S")
+
+
+@given(text=TEXT)
+def test_an_encoded_text_decodes_to_itself(text):
+    assert decode(encoded([text])[0]) == text
+
+
 def test_chosen_lines_stand_one_after_the_other():
-    lines = lines_of("chat", pa.array(list("abcde")), pa.array(list("vwxyz")), None)
-    whole = lines.to_pylist()
-    for rows in ([], [0], [0, 1, 3], [2, 3, 4], [0, 1, 2, 3, 4]):
-        block = chosen_lines(lines, np.array(rows, np.int64))
-        assert block.decode() == "".join(whole[row] for row in rows)
+    users, answers = encoded(list("abcde")), encoded(list("vwxyz"))
+    chat = shape("chat", None, Around())
+    for rows in ([], [0], [0, 1, 3], [4, 2, 3]):
+        whole = b"".join(line("chat", "abcde"[row], "vwxyz"[row], None) for row in rows)
+        assert b"".join(chat.blocks(users, answers, rows)) == whole
 
 
 def test_a_file_is_its_lines_and_is_counted(tmp_path):
     with JsonlWriter(tmp_path / "x.jsonl", "chat", "train") as writer:
-        writer.write(b"one\n", 1)
-        writer.write(b"", 0)
-        writer.write(b"two\nthree\n", 2)
+        writer.write([b"one\n"], 1)
+        writer.write([], 0)
+        writer.write([b"two\n", b"three\n"], 2)
     assert writer.written().rows == 3
     assert (tmp_path / "x.jsonl").read_bytes() == b"one\ntwo\nthree\n"
     assert writer.written().sha256 == hashlib.sha256(b"one\ntwo\nthree\n").hexdigest()

@@ -4,11 +4,11 @@ import hashlib
 import unicodedata
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops.data.keys import NFC_MAY_CHANGE, content_keys, normalise
+from llmops.data.cells import cells, nfc_may_change
+from llmops.data.keys import content_keys, normalise
 
 TEXT = st.text(max_size=40)
 
@@ -53,9 +53,22 @@ def test_keys_do_not_depend_on_the_rows_beside_them():
 
 def test_no_character_that_nfc_changes_escapes_the_quick_look():
     changed = [c for c in map(chr, range(0x110000)) if _may_change(c)]
-    seen = pc.match_substring_regex(pa.array(changed), NFC_MAY_CHANGE).to_pylist()
+    seen = nfc_may_change(cells(pa.array(changed))).tolist()
     assert len(changed) > 2000
     assert [hex(ord(c)) for c, found in zip(changed, seen, strict=True) if not found] == []
+
+
+@given(st.lists(st.one_of(st.none(), TEXT), max_size=8), st.integers(0, 4))
+def test_the_quick_look_finds_the_text_that_nfc_changes(texts, start):
+    column = pa.array(texts, pa.string())[start:]
+    seen = nfc_may_change(cells(column)).tolist()
+    changes = [unicodedata.normalize("NFC", text or "") != (text or "") for text in texts[start:]]
+    assert [row for row, changed in enumerate(changes) if changed and not seen[row]] == []
+
+
+def test_plain_text_is_not_looked_at_twice():
+    column = pa.array(["plain", "caf\u00e9", "\u65e5\u672c\u8a9e", "\U0001f600 \u2019"])
+    assert not nfc_may_change(cells(column)).any()
 
 
 def _may_change(character):

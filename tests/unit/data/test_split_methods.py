@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmops.data.columns import SIDES
 from llmops.data.settings import SplitSettings
-from llmops.data.splits import TEST, VALIDATION, hashed_sides, row_draw
+from llmops.data.splits import TEST, VALIDATION, hashed_sides, row_draws
 from llmops.errors import ConfigError, DataError
 
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
@@ -68,7 +68,7 @@ def test_a_hash_split_by_question_keeps_equal_questions_together(tmp_path):
 @settings(deadline=None, max_examples=20)
 def test_a_hash_split_meets_its_fractions_on_average(test, validation, seed):
     split = SplitSettings("hash", 1 - test - validation, validation, test, seed, ())
-    dealt = hashed_sides([row_draw(seed, str(row)) for row in range(4000)], split)
+    dealt = hashed_sides(row_draws(seed, map(str, range(4000))), split)
     for side, fraction in ((TEST, test), (VALIDATION, validation)):
         deviation = (fraction * (1 - fraction) / 4000) ** 0.5
         assert abs((dealt == side).mean() - fraction) <= 6 * deviation

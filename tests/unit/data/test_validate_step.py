@@ -80,12 +80,12 @@ def test_any_row_order_and_batch_size_give_the_same_bytes(tmp_path, cells, rando
     assert again == first
 
 
-@pytest.mark.parametrize(("bucket_bytes", "digits"), [(64 << 10, 1), (64, 2)])
-def test_many_buckets_give_the_same_bytes_as_one(tmp_path, monkeypatch, bucket_bytes, digits):
+@pytest.mark.parametrize(("bucket_bytes", "bits"), [(64 << 10, 3), (64, 8)])
+def test_many_buckets_give_the_same_bytes_as_one(tmp_path, monkeypatch, bucket_bytes, bits):
     rows = pairs((f"question number {i % 9000}", f"answer {i % 9000}") for i in range(10_000))
     one = validate(tmp_path, rows).outputs["rows"].read_bytes()
     monkeypatch.setattr(buckets, "BUCKET_BYTES", bucket_bytes)
-    assert buckets.prefix_digits(parquet.count_bytes(tmp_path / "rows.parquet")) == digits
+    assert buckets.prefix_bits(parquet.count_bytes(tmp_path / "rows.parquet")) == bits
     many = validate(tmp_path, rows)
     assert many.outputs["rows"].read_bytes() == one
     assert many.outcome.facts["duplicates"] == 1000

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops.errors import ConfigError
-from llmops.evaluation.decision import Evidence, Policy, Rule, decide
+from llmops.evaluation.decision import Evidence, Policy, Rule, SafetyTestRule, decide
 
 LOSS = Rule("loss", better_than="untuned")
 METRICS = {
@@ -214,3 +214,40 @@ def test_a_stricter_limit_never_opens_the_gate(one, other):
     assert judged_alone(Rule("rouge_l", at_most=large)).passed >= strict
     strict = judged_alone(Rule("rouge_l", at_least=large)).passed
     assert judged_alone(Rule("rouge_l", at_least=small)).passed >= strict
+
+
+# --------------------------------------------------------------- the safety test
+
+TESTED = {
+    "catch_rate": {"count": 95, "trials": 100, "value": 0.95, "low": 0.88, "high": 0.98},
+    "false_alarms": {"count": 2, "trials": 100, "value": 0.02, "low": 0.0, "high": 0.07},
+}
+
+
+def after_test(report, min_catch_rate=0.85, max_false_alarms=0.1):
+    rule = SafetyTestRule(min_catch_rate, max_false_alarms)
+    return decide(Evidence(None, None, None, report), Policy("tuned", None, False, (), rule))
+
+
+def test_a_safety_test_within_both_bounds_opens_the_gate():
+    assert after_test(TESTED).passed
+
+
+def test_the_ends_of_the_intervals_are_judged_and_not_the_rates():
+    assert [one.passed for one in after_test(TESTED, min_catch_rate=0.9).reasons] == [False, True]
+    assert [one.passed for one in after_test(TESTED, max_false_alarms=0.05).reasons] == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "report", [None, {}, {"catch_rate": {"value": None, "low": None}, "false_alarms": {}}]
+)
+def test_a_missing_safety_test_refuses(report):
+    found = after_test(report)
+    assert not found.passed
+    assert [one.rule for one in found.reasons] == [
+        "safety_test catch_rate",
+        "safety_test false_alarms",
+    ]

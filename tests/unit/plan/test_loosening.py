@@ -29,6 +29,8 @@ LOOSER = [
     ("safety.personal_data.region", "US", "GB", "safety"),
     ("gate.safety", True, False, "safety"),
     ("gate.safety", True, False, "gate"),
+    ("gate.safety_test.min_catch_rate", 0.9, 0.8, "safety"),
+    ("gate.safety_test.max_false_alarms", 0.1, 0.2, "gate"),
     ("gate.max_leakage", 0.0, 0.1, "leakage"),
     ("gate.max_leakage", 0.0, None, "leakage"),
     ("gate.contestant", "tuned", "untuned", "gate"),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import msgspec
 import pytest
-from judging import Bench, write_responses
+from judging import Answerer, Bench, write_responses
 
 from llmops.errors import ConfigError, DataError
 from llmops.examples import hello
+from llmops.execute import structure
+from llmops.files import file_sha256
+from llmops.plan.keys import read_settings
 from llmops.plan.kinds import Work
 from llmops.ports import ModelReference
-from llmops.steps import deploy, evaluate, gate, safety, say_hello
+from llmops.prompts.prompt import Prompt, prompt_of_content
+from llmops.steps import deploy, evaluate, gate, safety, safety_test, say_hello
 
 ADAPTER = "ad" * 32
 TUNED = {
@@ -149,9 +155,9 @@ def run_deploy(bench, tmp_path, adapter=ADAPTER, **changes):
 
 
 def still_there(bench, facts):
-    settings = deploy.Settings("so_python", "candidate", "in_process", {})
     from judging import experiment
 
+    settings = structure(deploy.KIND, read_settings(deploy.KIND, experiment(), "deploy"))
     return deploy.verify(settings, bench._adapters(experiment()), facts)
 
 
@@ -168,9 +174,21 @@ def test_deploy_registers_a_candidate_that_refers_to_the_tuned_folder(bench, tmp
         "base": "SmolLM2",
         "dataset_version": "v1-3f9c21ab",
         "endpoint": "in_process",
+        "experiment": "so_python",
+        "prompt": "so_python",
         "prompt_sha256": "cd" * 32,
         "step_key": "5e" * 32,
     }
+
+
+def test_the_registered_model_leads_to_its_prompt(bench, tmp_path):
+    from judging import experiment
+
+    prompt = msgspec.convert(experiment()["prompt"], Prompt)
+    run_deploy(bench, tmp_path, prompt_sha256=prompt.digest())
+    assert file_sha256(bench.output("prompt")) == prompt.digest()
+    kept = prompt_of_content(bench.output("prompt").read_text("utf-8"), prompt.name)
+    assert kept == prompt
 
 
 def test_deploying_the_same_model_again_changes_nothing(bench, tmp_path):
@@ -216,3 +234,34 @@ def test_hello_greets_and_the_projects_own_step_replies(tmp_path):
     hello.run(work(hello.Settings(), {"greeting": greeting}, {"reply": reply}))
     assert json.loads(greeting.read_text()) == {"text": "Hello, Erwin!"}
     assert json.loads(reply.read_text()) == {"text": "Hello, Erwin! How are you?"}
+
+
+# ---------------------------------------------------------------- safety_test
+
+
+def test_the_safety_test_asks_its_suites_and_the_gate_can_require_both_rates(tmp_path):
+    asked = Answerer()
+    bench = Bench(tmp_path, generators=lambda reference: asked)
+    suites = "+pipeline.steps.safety_test.with.suites=[own]"
+    outcome = bench.run(safety_test.KIND, {}, suites, "safety.input.prompt_injection=block")
+    report = read(bench, "report")
+    assert outcome.facts == {"catch_rate": 4 / 31, "false_alarms": 0.0}
+    assert report["stopped_by"]["harmful"]["input"] == 4
+    assert len(asked.asked) == 60
+    limits = "+gate.safety_test={min_catch_rate: 0.9, max_false_alarms: 0.2}"
+    others = ("gate.safety=false", "gate.max_leakage=null", "gate.rules=[]")
+    decided = bench.run(gate.KIND, {"safety_test": bench.output("report")}, limits, *others)
+    assert not decided.facts["passed"]
+    assert len(decided.facts["failed"]) == 1
+    assert "harmful prompts caught: 12.9% of 31" in decided.facts["failed"][0]
+
+
+def test_what_the_suites_hold_is_part_of_the_key():
+    settings = SimpleNamespace(suites=("own",))
+    assert safety_test.KIND.source(settings, None).facts["suites"].startswith('{"own":"')
+
+
+def test_a_suite_that_is_not_there_is_a_config_error(tmp_path):
+    bench = Bench(tmp_path, generators=lambda reference: Answerer())
+    with pytest.raises(ConfigError, match="no suite 'suites/none"):
+        bench.run(safety_test.KIND, {}, "+pipeline.steps.safety_test.with.suites=[suites/none.csv]")

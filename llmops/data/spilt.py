@@ -1,0 +1,322 @@
+"""Rows between the two halves of one pass: encoded as they will be written, spilt by their key.
+
+``pack`` makes a batch's good rows ready for their buckets; a ``SpiltBucket`` puts one bucket's
+rows in order and gives back what is asked of them. Knows no side of a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmops.data.cells import cells
+from llmops.data.columns import ANSWER, OPTIONAL, QUESTION, RENDERED, ROW_KEY
+from llmops.data.formats import Around, decode, decode_whole, encode, inner
+from llmops.data.keys import content_keys, exact_digests
+from llmops.data.mapping import Mapped
+from llmops.data.settings import Columns, SplitSettings
+from llmops.data.splits import row_draws
+from llmops.data.values import no_column
+
+DIGEST, DRAW = "digest", "draw"
+KEY_BYTES = 32
+_MARK = "\ue000llmops question\ue000"
+_PROBES = ("", " a\n", "A" * 300, "<b>{{ 1 }}</b> Word word", "\u00e9\U0001f600")
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is kept of a row: ``around`` where the template only puts something around a question.
+
+    Elsewhere ``render`` is called for every row, and the row keeps its question beside the
+    rendered text.
+    """
+
+    columns: Columns
+    render: Callable[[str], str]
+    around: Around | None
+    system: str | None
+    split: SplitSettings
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The encoded texts of a row."""
+        return (QUESTION, ANSWER) if self.around else (QUESTION, ANSWER, RENDERED)
+
+    @property
+    def user(self) -> str:
+        """Which of the texts a line has as the user's, with ``around`` around it."""
+        return QUESTION if self.around else RENDERED
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The optional columns that a row has."""
+        return tuple(name for name in self.columns.by_row_column() if name in OPTIONAL)
+
+    def schema(self) -> pa.Schema:
+        """Return the schema of spilt rows."""
+        fields = [(ROW_KEY, pa.binary(KEY_BYTES)), (DIGEST, pa.binary(KEY_BYTES))]
+        fields += [(name, pa.large_string()) for name in self.texts]
+        for name in (QUESTION, ANSWER):
+            fields += [(_code(name), pa.uint64()), (_characters(name), pa.int32())]
+        if self.split.method == "hash":
+            fields.append((DRAW, pa.uint64()))
+        return pa.schema([*fields, *((name, pa.string()) for name in self.optional)])
+
+
+def layout(
+    columns: Columns, render: Callable[[str], str], system: str | None, split: SplitSettings
+) -> Layout:
+    """Return what is kept of a row."""
+    return Layout(columns, render, _around(render), system, split)
+
+
+def _around(render: Callable[[str], str]) -> Around | None:
+    """Return what a template writes before and after the question, if it does no more than that.
+
+    A template that changes the question shows in one of the probes.
+    """
+    before, mark, after = render(_MARK).partition(_MARK)
+    if not mark or _MARK in after:
+        return None
+    if all(render(probe) == before + probe + after for probe in _PROBES):
+        return Around(before, after)
+    return None
+
+
+def _code(name: str) -> str:
+    return f"{name}_code"
+
+
+def _characters(name: str) -> str:
+    return f"{name}_characters"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Good rows in key order, and the first byte of each key."""
+
+    rows: pa.Table
+    first_bytes: npt.NDArray[np.uint8]
+
+
+def pack(mapped: Mapped, good: npt.NDArray[np.bool_], how: Layout) -> Packed:
+    """Encode the good rows of a batch."""
+    import polars as pl
+
+    chosen = np.flatnonzero(good)
+    keys = mapped.rows[ROW_KEY].combine_chunks().take(pa.array(chosen))
+    order = pc.sort_indices(keys)
+    places, keys = chosen[order.to_numpy()], keys.take(order)
+    rows = pa.array(places)
+    whole = {name: mapped.rows[name].combine_chunks() for name in (QUESTION, ANSWER)}
+    # Polars gathers views: the texts themselves are copied once, by the encoder.
+    texts = {name: pl.Series(pl.from_arrow(text)).gather(places) for name, text in whole.items()}
+    if how.around is None:
+        texts[RENDERED] = pl.Series(map(how.render, texts[QUESTION]), dtype=pl.String)
+        rendered = _seen(texts[RENDERED].to_arrow(), texts[ANSWER].to_arrow(), how)
+    else:
+        rendered = _seen_around(whole, places, how.around, how.system)
+    raw = bytes.fromhex("".join(keys.to_pylist()))
+    made: dict[str, Any] = {
+        ROW_KEY: _digest_column(raw),
+        DIGEST: _digest_column(b"".join(rendered)),
+        **{name: encode(text) for name, text in texts.items()},
+        **{name: mapped.rows[name].combine_chunks().take(rows) for name in how.optional},
+    }
+    for name in (QUESTION, ANSWER):
+        made[_code(name)] = pa.array(mapped.codes[name][places])
+        made[_characters(name)] = pa.array(mapped.characters[name][places])
+    if how.split.method == "hash":
+        made[DRAW] = pa.array(row_draws(how.split.seed, _drawn_by(mapped.rows, rows, keys, how)))
+    schema = how.schema()
+    table = pa.Table.from_arrays([made[name] for name in schema.names], schema=schema)
+    return Packed(table, np.frombuffer(raw, np.uint8)[::KEY_BYTES])
+
+
+def _digest_column(raw: bytes) -> pa.Array:
+    size = len(raw) // KEY_BYTES
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(KEY_BYTES), size, [None, pa.py_buffer(raw)]
+    )
+
+
+def _seen(rendered: pa.Array, answers: pa.Array, how: Layout) -> list[bytes]:
+    system = pa.array([how.system] * len(answers), pa.string())
+    texts = (column.cast(pa.large_string()) for column in (rendered, answers))
+    return exact_digests(*texts, system)
+
+
+def _seen_around(
+    whole: Mapping[str, pa.Array], rows: I64, around: Around, system: str | None
+) -> list[bytes]:
+    """Return ``exact_digests`` of rendered text, answer and system text; renders nothing."""
+    before, after = around.before.encode(), around.after.encode()
+    end = b"null:" if system is None else b"%d:%b" % (len(system.encode()), system.encode())
+    added = len(before) + len(after)
+    questions, answers = (list(cells(whole[name]).slices()) for name in (QUESTION, ANSWER))
+    digests = []
+    for row in rows.tolist():
+        question, answer = questions[row], answers[row]
+        start = b"%d:%b" % (len(question) + added, before)
+        middle = b"%b%d:" % (after, len(answer))
+        digests.append(sha256(b"".join((start, question, middle, answer, end))).digest())
+    return digests
+
+
+def _drawn_by(table: pa.Table, rows: pa.Array, keys: pa.Array, how: Layout) -> Sequence[str]:
+    """Return what each row's hash goes by; a row without a value stands for itself."""
+    join = how.split.by[0] if how.split.by else None
+    if join is None:
+        known: list[str] = keys.to_pylist()
+        return known
+    column = {"question": QUESTION, "answer": ANSWER}.get(join, join)
+    values = content_keys(table[column].combine_chunks().take(rows))
+    found: list[str] = pc.coalesce(values, keys).to_pylist()
+    return found
+
+
+# ------------------------------------------------------------------- a bucket, read back
+
+
+class SpiltBucket:
+    """One bucket's rows in key order, each key once. Its file is mapped, not read."""
+
+    def __init__(self, path: Path, how: Layout) -> None:
+        self._path, self._how = path, how
+        table = self._table()
+        keys = _column(table, ROW_KEY)
+        order = np.argsort(_leading(keys), kind="stable")
+        settled = _settle(keys, order, table, how)
+        self.order = settled.order
+        self.duplicates = settled.duplicates
+
+    def _table(self) -> pa.Table:
+        with pa.memory_map(str(self._path)) as source, pa.ipc.open_stream(source) as reader:
+            return reader.read_all()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def numbers(self, *names: str) -> list[npt.NDArray[Any]]:
+        """Return columns of numbers, in key order."""
+        table = self._table()
+        return [table[name].to_numpy()[self.order] for name in names]
+
+    def digests(self, name: str) -> npt.NDArray[np.void]:
+        """Return a column of 32 bytes a row."""
+        return _column(self._table(), name)[self.order]
+
+    def optional(self) -> pa.Table:
+        """Return the optional columns."""
+        return self._table().select(self._how.optional).take(pa.array(self.order))
+
+    def encoded(self, name: str) -> list[memoryview]:
+        """Return a column of texts as JSON without the quotes."""
+        arrived = [text for chunk in self._table()[name].chunks for text in inner(chunk)]
+        return [arrived[row] for row in self.order.tolist()]
+
+    def texts(self, name: str, rows: int | None = None) -> pa.Array:
+        """Return a column of texts, or the first ``rows`` of it."""
+        return pa.array(map(decode, self.encoded(name)[:rows]), pa.string())
+
+
+def code_and_characters(name: str) -> tuple[str, str]:
+    """Return the columns that hold a text's code and its length in characters."""
+    return _code(name), _characters(name)
+
+
+def _column(table: pa.Table, name: str) -> npt.NDArray[np.void]:
+    """Return a column of digests as 32 bytes a row."""
+    chunks = [
+        np.frombuffer(chunk.buffers()[1], f"V{KEY_BYTES}")[chunk.offset : chunk.offset + len(chunk)]
+        for chunk in table[name].chunks
+    ]
+    return np.concatenate(chunks) if chunks else np.empty(0, f"V{KEY_BYTES}")
+
+
+def _leading(keys: npt.NDArray[np.void]) -> U64:
+    """Return the first 8 bytes of each key as a number that sorts as the bytes do."""
+    whole = keys.view(">u8").reshape(len(keys), KEY_BYTES // 8)
+    leading: U64 = whole[:, 0].astype(np.uint64)
+    return leading
+
+
+@dataclass(frozen=True)
+class _Settled:
+    order: npt.NDArray[np.int32]
+    duplicates: int
+
+
+def _settle(keys: npt.NDArray[np.void], order: I64, table: pa.Table, how: Layout) -> _Settled:
+    """Put rows whose keys begin alike in order, and leave out all but one of each key.
+
+    Of rows with one key the first in the order of all their columns stays, as in the separate
+    steps, whatever the order in which they came.
+    """
+    leading = _leading(keys)[order]
+    alike = np.zeros(len(order) + 1, bool)  # a row and the one before it
+    alike[1:-1] = leading[1:] == leading[:-1]
+    if not alike.any():
+        return _Settled(order.astype(np.int32), 0)
+    order, kept = order.copy(), np.ones(len(order), bool)
+    starts = np.flatnonzero(~alike[:-1] & alike[1:])
+    ends = np.flatnonzero(alike[:-1] & ~alike[1:]) + 1
+    contents = _Contents(table, how)
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        twins = sorted((keys[row].tobytes(), *contents.of(row), row) for row in order[start:end])
+        order[start:end] = [twin[-1] for twin in twins]
+        for place in range(1, len(twins)):
+            kept[start + place] = twins[place][0] != twins[place - 1][0]
+    return _Settled(order[kept].astype(np.int32), int((~kept).sum()))
+
+
+class _Contents:
+    """What a row holds, as it sorts in the separate steps: by bytes of UTF-8, nulls last."""
+
+    def __init__(self, table: pa.Table, how: Layout) -> None:
+        self._texts = [table[name] for name in (QUESTION, ANSWER)]
+        self._optional = [table[name] for name in how.optional]
+
+    def of(self, row: int) -> tuple[Any, ...]:
+        texts = [decode_whole(column[int(row)].as_py()) for column in self._texts]
+        values = (column[int(row)].as_py() for column in self._optional)
+        return (*texts, *((value is None, value or "") for value in values))
+
+
+class SpiltRows:
+    """All buckets' rows as one table in key order, read column by column."""
+
+    def __init__(self, buckets: Sequence[SpiltBucket], how: Layout) -> None:
+        self._buckets = buckets
+        self.columns: Sequence[str] = (*how.texts, *how.optional)
+        self._optional = how.optional
+
+    def whole(self, column: str, asked: str) -> list[str | None]:
+        """Return a column's values.
+
+        Raises:
+            ConfigError: If the rows have no such column; ``asked`` is what needs it.
+        """
+        if column not in self.columns:
+            raise no_column(column, asked)
+        return [value for values in self.values(column) for value in values.to_pylist()]
+
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Yield a column's values, bucket by bucket."""
+        for bucket in self._buckets:
+            if column in self._optional:
+                yield bucket.optional()[column].combine_chunks()
+            else:
+                yield bucket.texts(column)

@@ -1,0 +1,1 @@
+"""What was asked and answered: the log, its queries, feedback, and sessions."""
