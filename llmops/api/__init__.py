@@ -7,6 +7,7 @@
 """
 
 from llmops.api.answering import find_model, open_model, predict, serve_config
+from llmops.api.gates import check_gate
 from llmops.api.opening import validate, validate_members
 from llmops.api.past import Run, accept, datasets, runs, show
 from llmops.api.planning import (
@@ -31,6 +32,7 @@ __all__ = [
     "SweepOptions",
     "accept",
     "check_budget",
+    "check_gate",
     "compile_pipeline",
     "datasets",
     "diff",

@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "What has run": {
         "runs": Verb("llmops.cli.runs", "list, show and compare runs"),
         "sweeps": Verb("llmops.cli.sweeps", "list and show sweeps, resume one"),
+        "gate": Verb("llmops.cli.gate", "judge a finished run by another gate"),
         "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
     },

@@ -26,6 +26,7 @@ from llmops.errors import nearest
 from llmops.secrecy import looks_secret
 
 Config = Mapping[str, Any]
+COMPARING = ("better_than", "not_worse_than")  # conditions of a gate's rule that name a contestant
 
 
 @dataclass(frozen=True)
@@ -188,11 +189,12 @@ def rules_compare_with_the_baseline(config: Config) -> Iterator[Mistake]:
     """Paired differences are measured against the baseline only."""
     baseline = config["evaluation"]["baseline"]
     for number, rule in enumerate(config["gate"]["rules"]):
-        other = rule.get("better_than")
-        if other is not None and other != baseline:
-            path = ("gate", "rules", str(number), "better_than")
-            hint = f"set evaluation.baseline={other}"
-            yield Mistake(path, f"evaluation.baseline, '{baseline}'", f"'{other}'", hint)
+        for condition in COMPARING:
+            other = rule.get(condition)
+            if other not in (None, baseline, "champion"):
+                path = ("gate", "rules", str(number), condition)
+                hint = f"set evaluation.baseline={other}"
+                yield Mistake(path, f"evaluation.baseline, '{baseline}'", f"'{other}'", hint)
 
 
 def thresholds_are_judged(config: Config) -> Iterator[Mistake]:
@@ -320,16 +322,17 @@ def gate_judges_a_contestant(config: Config) -> Iterator[Mistake]:
     gate = config["gate"]
     yield from _contestant(config, ("gate", "contestant"), gate["contestant"])
     for number, rule in enumerate(gate["rules"]):
-        if rule.get("better_than") is not None:
-            path = ("gate", "rules", str(number), "better_than")
-            yield from _contestant(config, path, rule["better_than"])
+        for condition in COMPARING:
+            if rule.get(condition) is not None:
+                path = ("gate", "rules", str(number), condition)
+                yield from _contestant(config, path, rule[condition])
 
 
 def gate_rules_have_one_limit(config: Config) -> Iterator[Mistake]:
     """A rule of the gate compares with one thing."""
-    limits = ("better_than", "at_most", "at_least")
+    limits = (*COMPARING, "at_most", "at_least", "beyond_control")
     for number, rule in enumerate(config["gate"]["rules"]):
-        given = [limit for limit in limits if rule.get(limit) is not None]
+        given = [name for name in limits if rule.get(name) is not None and rule[name] is not False]
         if len(given) != 1:
             path = ("gate", "rules", str(number))
             got = " and ".join(given) or "none of them"

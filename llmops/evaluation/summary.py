@@ -60,11 +60,31 @@ def summarise(
             for one in table
         },
         "paired": paired_figures,
+        "against": _against_champion(table, baseline, metrics, settings),
         "comparisons": correct(paired_figures),
         "baseline": baseline.name,
         "rows": len(baseline.keys),
         "groups": len(set(baseline.groups.tolist())),
         "confidence": settings.confidence,
+    }
+
+
+def _against_champion(
+    table: Sequence[Contestant],
+    baseline: Contestant,
+    metrics: Sequence[Metric],
+    settings: Settings,
+) -> dict[str, Any]:
+    """Return the differences from the champion, if it answers and is not the baseline."""
+    champion = next((one for one in table if one.name == "champion"), None)
+    if champion is None or champion is baseline:
+        return {}
+    others = [one for one in table if one is not champion]
+    return {
+        "champion": {
+            metric.name: {one.name: _paired(one, champion, metric, settings) for one in others}
+            for metric in metrics
+        }
     }
 
 

@@ -14,6 +14,7 @@ from llmops.errors import ConfigError
 from llmops.evaluation import metrics as metric_table
 from llmops.evaluation import responses
 from llmops.evaluation.claims import as_json, learned
+from llmops.evaluation.decision import CHAMPION
 from llmops.evaluation.slices import Row, slices
 from llmops.evaluation.summary import Settings as Figures
 from llmops.evaluation.summary import summarise
@@ -41,6 +42,7 @@ class Settings:
     prices: Mapping[str, Price] | None = leaf("evaluation.prices", optional=True)
     encoder: Mapping[str, Any] | None = leaf("encoder", optional=True)
     own: tuple[str, ...] | None = leaf("project.metrics", optional=True)
+    contestants: tuple[str, ...] | None = leaf("predict.contestants", optional=True)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ def run(work: Work[Settings]) -> Outcome:
         available = (file.schema_arrow.metadata or {}).get(responses.TEST_ROWS_AVAILABLE)
     document = summarise(table, chosen, figures)
     document["test_rows_available"] = int(available) if available else None
+    asked = [one for one in settings.contestants or () if one == CHAMPION]
+    if asked and CHAMPION not in document["contestants"]:
+        document["no_champion"] = True
     document["claims"] = as_json(learned(table, chosen, figures))
     document["slices"] = (
         slices(table, _test_rows(work), settings.slices, chosen, figures) if settings.slices else []

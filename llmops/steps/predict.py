@@ -23,6 +23,7 @@ from llmops.data import columns
 from llmops.errors import BackendError, ConfigError, DataError, Refused, unknown_name
 from llmops.evaluation import responses
 from llmops.evaluation.claims import CONTROL, SEED_MARK, TUNED
+from llmops.evaluation.decision import CHAMPION
 from llmops.plan.kinds import (
     Adapters,
     OpenGenerator,
@@ -44,7 +45,7 @@ from llmops.ports import (
 from llmops.prompts.prompt import Example, Prompt
 from llmops.steps.deploy import tuned_reference
 
-CONTESTANTS = ("untuned", "untuned_with_examples", TUNED, CONTROL)
+CONTESTANTS = ("untuned", "untuned_with_examples", TUNED, CONTROL, CHAMPION)
 MODELS_FOLDERS = {TUNED: "replicates", CONTROL: "control"}  # contestant -> input with models
 BATCHES_PER_PART = 2  # a part is what a crash costs at most
 SIMILAR_AMONG = 20_000  # train rows by key order that similar ones are looked for among
@@ -83,6 +84,8 @@ class Settings:
     scorer: Mapping[str, Any] = leaf("safety.scorer")
     comparison: Comparison | None = leaf("comparison", optional=True)
     encoder: Mapping[str, Any] | None = leaf("encoder", optional=True)
+    model_name: str | None = leaf("deploy.model_name", optional=True, in_key=False)
+    promote_to: str | None = leaf("deploy.promote_to", optional=True, in_key=False)
 
 
 @dataclass(frozen=True)
@@ -167,11 +170,27 @@ def run(work: Work[Settings]) -> Outcome:
 
 
 def source(settings: Settings, adapters: Adapters) -> Source:
-    """Say which registered models the comparison's names stand for now."""
-    if settings.comparison is None or not settings.comparison.registered:
-        return Source({})
-    found = _registered(settings.comparison, adapters)
-    return Source({"registered": {name: asdict(model) for name, model in found.items()}})
+    """Say which registered models the comparison's names, and the champion, stand for now."""
+    found: dict[str, ModelReference] = {}
+    if settings.comparison is not None:
+        found |= _registered(settings.comparison, adapters)
+    if CHAMPION in settings.contestants and (champion := _champion(settings, adapters)):
+        found[CHAMPION] = champion
+    facts = {name: asdict(model) for name, model in found.items()}
+    return Source({"registered": facts} if facts else {})
+
+
+def _champion(settings: Settings, adapters: Adapters) -> ModelReference | None:
+    """Return the model that a passed gate would replace; null if there is none yet."""
+    if settings.model_name is None or settings.promote_to is None:
+        raise ConfigError(
+            "predict.contestants names 'champion', but the config names no registered model",
+            hint="choose deploy=files, or leave 'champion' out",
+        )
+    for version in adapters.registry().list():
+        if version.name == settings.model_name and settings.promote_to in version.aliases:
+            return version.model
+    return None
 
 
 def _registered(comparison: Comparison, adapters: Adapters) -> Mapping[str, ModelReference]:
@@ -203,6 +222,12 @@ def _named(work: Work[Settings], name: str) -> Iterator[Contestant]:
         model = ModelReference(provider=settings.model["kind"], base=settings.model["base"])
         examples = _examples(work) if name == "untuned_with_examples" else ()
         yield Contestant(name, model, settings.prompt, examples)
+        return
+    if name == CHAMPION:
+        champion = _champion(settings, work.adapters)
+        if champion is not None:
+            _check_tuned(settings, champion)
+            yield Contestant(name, champion, settings.prompt)
         return
     if name == TUNED:
         yield Contestant(name, _tuned(work), settings.prompt)
