@@ -20,7 +20,7 @@ from llmops.api.planning import (
 )
 from llmops.api.predicting import predict_file, predict_query
 from llmops.api.prompts import diff_prompts, prompt, prompt_names, render_prompt, try_prompt
-from llmops.api.running import reproduce, run
+from llmops.api.running import attach, reproduce, run
 from llmops.api.safety import safety_test
 from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
@@ -31,6 +31,7 @@ __all__ = [
     "Sweep",
     "SweepOptions",
     "accept",
+    "attach",
     "check_budget",
     "check_gate",
     "compile_pipeline",
