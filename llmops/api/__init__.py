@@ -7,9 +7,19 @@
 """
 
 from llmops.api.answering import find_model, open_model, predict, serve_config
+from llmops.api.collecting import Collected, gc
 from llmops.api.gates import check_gate
 from llmops.api.opening import validate, validate_members
-from llmops.api.past import Run, accept, datasets, runs, show
+from llmops.api.past import (
+    Run,
+    accept,
+    datasets,
+    query_runs,
+    run_rows,
+    runs,
+    show,
+    tag_run,
+)
 from llmops.api.planning import (
     EVERYTHING,
     check_budget,
@@ -27,6 +37,7 @@ from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, 
 
 __all__ = [
     "EVERYTHING",
+    "Collected",
     "Run",
     "Sweep",
     "SweepOptions",
@@ -39,6 +50,7 @@ __all__ = [
     "diff",
     "diff_prompts",
     "find_model",
+    "gc",
     "open_model",
     "plan",
     "plan_members",
@@ -47,10 +59,12 @@ __all__ = [
     "predict_query",
     "prompt",
     "prompt_names",
+    "query_runs",
     "render_prompt",
     "reproduce",
     "resume",
     "run",
+    "run_rows",
     "runs",
     "safety_test",
     "serve_config",
@@ -58,6 +72,7 @@ __all__ = [
     "show_sweep",
     "sweep",
     "sweeps",
+    "tag_run",
     "try_prompt",
     "validate",
     "validate_members",
