@@ -265,6 +265,8 @@ class _Quantities:
             return self._tuning(step)
         if step.kind == "tune_again":
             return self._tuning_again(step)
+        if step.kind == "judge":
+            return self._judging(step)
         if step.kind == "predict":
             return self._predicting(step)
         if step.kind in ("validate", "transform", "split"):
@@ -356,6 +358,18 @@ class _Quantities:
             ),
             output_tokens=_at_most(_times(calls, predict["max_new_tokens"])),
             how=f"{contestants} contestants x {shown} test rows",
+        )
+
+    def _judging(self, step: PlannedStep) -> Use:
+        """Return the calls that judging may take at most: its cap."""
+        judge = self.config["judge"]
+        calls = Figure(judge["max_calls"], "at most")
+        why = "tokens of prompts are counted when they are sent"
+        return Use(
+            calls=calls,
+            input_tokens=Figure(None, "unknown", why),
+            output_tokens=_times(calls, judge["max_new_tokens"]),
+            how="judge.max_calls",
         )
 
     def _taken(self, step: PlannedStep, name: str) -> Figure:

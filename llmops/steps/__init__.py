@@ -22,6 +22,7 @@ BUILT_IN = (
     "tune_again",
     "deploy",
     "predict",
+    "judge",
     "evaluate",
     "safety",
     "safety_test",
