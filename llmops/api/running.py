@@ -25,6 +25,7 @@ from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFa
 from llmops.files import refusal
 from llmops.lineage import machine, record
 from llmops.lineage.datasets import changes
+from llmops.lineage.looks import looked
 from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
 from llmops.plan import cost
 from llmops.plan.build import Plan, Selection, read_plan
@@ -393,6 +394,9 @@ class _Runner:
     def _finish(self, plan: Plan, status: str, error: dict[str, Any] | None) -> Run:
         made = self._record(plan, status, error)
         made["dataset_changes"] = changes(made, self._earlier(), self.opened.store)
+        made["test_set"] = looked(
+            self.opened.workspace, self.run_id, self.opened.digest, made["steps"]
+        )
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
             if self.identity.promotes:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmops.evaluation.intervals import group_sums
+from llmops.plan.power import POWER, standard_errors_needed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 TEST = "sign flips by group"
 FLIPS = 4_999  # so that the least p-value is 0.0002
-POWER = 0.8  # the chance to see the smallest detectable difference
 BLOCK_CELLS = 4_000_000
 
 
@@ -68,13 +68,6 @@ def detectable(differences: Floats, confidence: float, power: float = POWER) -> 
     (z_{1-a/2} + z_power) standard errors, by the spread of the groups' differences.
     """
     return float(standard_errors_needed(confidence, power) * standard_error(differences))
-
-
-def standard_errors_needed(confidence: float, power: float = POWER) -> float:
-    """Return how many standard errors off zero a difference must be to be seen that often."""
-    from scipy.special import ndtri
-
-    return float(ndtri((1 + confidence) / 2) + ndtri(power))
 
 
 def standard_error(differences: Floats) -> float:

@@ -18,6 +18,7 @@ from llmops.artifacts import digest
 from llmops.config.rules import contestants_of
 from llmops.plan.build import DONE, Before, Plan, PlannedStep
 from llmops.plan.kinds import KindTable
+from llmops.plan.power import standard_errors_needed
 
 Basis = Literal["exact", "at most", "last time", "unknown"]
 TEBIBYTE = 1 << 40
@@ -267,6 +268,8 @@ class _Quantities:
             return self._tuning_again(step)
         if step.kind == "judge":
             return self._judging(step)
+        if step.kind == "evaluate":
+            return self._evaluating(step)
         if step.kind == "predict":
             return self._predicting(step)
         if step.kind in ("validate", "transform", "split"):
@@ -359,6 +362,21 @@ class _Quantities:
             output_tokens=_at_most(_times(calls, predict["max_new_tokens"])),
             how=f"{contestants} contestants x {shown} test rows",
         )
+
+    def _evaluating(self, step: PlannedStep) -> Use:
+        """Return the test rows, and the smallest differences that so many can show."""
+        rows = self._taken(step, "test")
+        if self.config["evaluation"]["max_rows"] is not None:
+            rows = _capped(rows, self.config["evaluation"]["max_rows"])
+        if not rows.value:
+            return Use(rows=rows)
+        errors = standard_errors_needed(self.config["evaluation"]["confidence"])
+        deviations = errors / math.sqrt(rows.value)
+        points = 100 * errors * math.sqrt(0.5 / rows.value)  # half of the rows change sides
+        how = (
+            f"shows differences from {deviations:.2f} deviations, of rates from {points:.0f} points"
+        )
+        return Use(rows=rows, how=how)
 
     def _judging(self, step: PlannedStep) -> Use:
         """Return the calls that judging may take at most: its cap."""

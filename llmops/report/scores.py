@@ -83,6 +83,18 @@ def claims(metrics: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     ]
 
 
+def looks(found: Mapping[str, Any] | None) -> str:
+    """Say how often these test rows have been looked at; empty where nobody counted."""
+    if not found:
+        return ""
+    times = words.count(found["looks"], "time")
+    configs = words.count(found["configs"], "config")
+    return (
+        f"These test rows have been looked at {times}, with {configs}, in this workspace: choices"
+        " made after a look fit to them."
+    )
+
+
 def comparisons(metrics: Mapping[str, Any]) -> str:
     """Say how many comparisons were corrected for, in one sentence; empty for older runs."""
     found = metrics.get("comparisons")

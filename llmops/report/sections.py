@@ -118,6 +118,7 @@ def results(reading: Reading, draw: Draw) -> Section:
         "tuned_on": tuned_on(facts_of(reading.run, "tune")),
         "claims": scores.claims(metrics),
         "comparisons": scores.comparisons(metrics),
+        "looks": scores.looks(reading.run.get("test_set")),
     }
 
 

@@ -23,6 +23,7 @@ BUILT_IN = (
     "deploy",
     "predict",
     "judge",
+    "evaluation_set",
     "evaluate",
     "safety",
     "safety_test",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops.evaluation import paired
+from llmops.plan.power import standard_errors_needed
 
 
 def one_p(differences, flips=20_000):
@@ -57,7 +58,7 @@ def test_the_groups_differences_add_up_to_the_difference_of_the_ratios():
 def test_the_smallest_detectable_difference_is_seen_four_times_in_five():
     generator = np.random.default_rng(3)
     spread = generator.normal(0, 1, (2000, 60))
-    size = paired.standard_errors_needed(0.95) / np.sqrt(60)
+    size = standard_errors_needed(0.95) / np.sqrt(60)
     seen = paired.p_values(spread + size, 5, 999) <= 0.05
     assert 0.76 <= seen.mean() <= 0.84
 
