@@ -139,6 +139,7 @@ def _work(
                 adapters=adapters,
                 progress=progress,
                 scratch=store.scratch(key),
+                experiment=task.config["name"],
             )
         )
         return _Published(_publish(kind, outputs, outcome, store), outcome.facts)

@@ -63,13 +63,31 @@ class QueryCheck:
 
 @dataclass(frozen=True)
 class QueryStatistics:
-    """What a query did; ``source`` names the real origin, e.g. ``duckdb://sample``."""
+    """What a query did; ``source`` names the real origin, e.g. ``duckdb://sample``.
+
+    ``bytes`` were scanned, ``billed_bytes`` are on the bill, 0 if an earlier result was found
+    again. ``snapshot`` is the moment at which the tables were read, where the config pins one.
+    """
 
     source: str
     rows: int
     bytes: int | None = None
     job: str | None = None
     tables: Mapping[str, str] = field(default_factory=dict)
+    billed_bytes: int | None = None
+    snapshot: str | None = None
+
+
+Parameter = bool | int | float | str | Sequence[bool | int | float | str]  # of a query: ``@name``
+
+
+@dataclass(frozen=True)
+class Origin:
+    """On whose behalf a query runs: it labels the job, and names it so that it is paid once."""
+
+    experiment: str
+    run_id: str
+    key: str  # the step key
 
 
 class QueryResult(Protocol):
@@ -95,23 +113,48 @@ class Warehouse(Protocol):
         """List the tables, sorted by name."""
         ...
 
-    def check(self, sql: str, *, max_rows: int | None = None) -> QueryCheck:
+    def preview(self, table: str, rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield some rows of a table, whichever come first, at no cost.
+
+        Raises:
+            ConfigError: If there is no such table.
+            BackendError: If the warehouse fails.
+        """
+        ...
+
+    def check(
+        self,
+        sql: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_rows: int | None = None,
+    ) -> QueryCheck:
         """Say what ``sql`` would read and give, without running it.
 
         Raises:
             ConfigError: If it is not one SELECT, does not parse, uses a construct that this
-                warehouse would silently read differently, or names an unknown table or column.
+                warehouse would silently read differently, names an unknown table or column, or
+                a parameter that is not among ``parameters``.
+            BackendError: If the warehouse fails.
         """
         ...
 
     def query(
-        self, sql: str, *, max_bytes: int | None = None, max_rows: int | None = None
+        self,
+        sql: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_bytes: int | None = None,
+        max_rows: int | None = None,
+        origin: Origin | None = None,
     ) -> QueryResult:
         """Start one read-only SELECT; ``max_rows`` keeps that many rows by content hash order.
 
+        Asked again with the same ``origin``, a query that was already paid for is not run again.
+
         Raises:
             ConfigError: As ``check``.
-            Refused: If the query would scan more than ``max_bytes``.
+            Refused: If the query would scan more than ``max_bytes``, or the warehouse allows.
             BackendError: If the warehouse fails.
         """
         ...
@@ -241,6 +284,22 @@ class Store(Protocol):
 
         A folder whose manifest is gone or damaged is only itself.
         """
+        ...
+
+    def intact(self, sha256: str) -> bool:
+        """Say whether the object's bytes are what its name says; reads all of them.
+
+        Raises:
+            BackendError: If they cannot be read.
+        """
+        ...
+
+    def unreadable_entries(self) -> Sequence[str]:
+        """Return the keys of the index entries that cannot be read, sorted."""
+        ...
+
+    def set_aside(self, sha256: str) -> None:
+        """Keep a damaged object as ``*.bad``, where nothing takes it for the object any more."""
         ...
 
     def remove_object(self, sha256: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -32,6 +34,46 @@ def still_running(process: Mapping[str, Any] | None) -> bool | None:
         return None
     pid = int(process["pid"])
     return is_running(pid) and _start(pid) == process["started"]
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def share_of_cores(folder: Path, at_once: int) -> Iterator[None]:
+    """Keep this process and its children to a share of the cores that no other member has.
+
+    So that members which run beside each other do not fight for cores: each has ``1 / at_once`` of
+    them, at least one. Does nothing for a single member, or where the system knows no affinity.
+
+    Args:
+        folder: Where the members find each other; each share has a lock there.
+        at_once: How many members run at a time.
+    """
+    if at_once < 2 or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    before = sorted(os.sched_getaffinity(0))
+    each = max(1, len(before) // at_once)
+    for slot in range(at_once):
+        lock = FileLock(folder / f"cores-{slot}")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        start = slot * each % len(before)
+        os.sched_setaffinity(0, before[start : start + each])
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, before)
+            lock.release()
+        return
+    yield  # more members at once than were announced
 
 
 def _start(pid: int) -> str:

@@ -31,7 +31,12 @@ class Entry(NamedTuple):
 
 
 ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
-    "warehouse": {"duckdb": Entry("llmops.adapters.warehouse.duckdb", "open_warehouse")},
+    "warehouse": {
+        "duckdb": Entry("llmops.adapters.warehouse.duckdb", "open_warehouse"),
+        "bigquery": Entry(
+            "llmops.adapters.warehouse.bigquery", "open_warehouse", "gcp", cloud=True
+        ),
+    },
     "store": {"folder": Entry("llmops.adapters.store.folder", "open_store")},
     "tuner": {"local": Entry("llmops.adapters.model.local_tuner", "open_tuner", "local")},
     "generator": {

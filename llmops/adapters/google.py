@@ -90,6 +90,8 @@ def failure(exc: BaseException, service: str) -> LlmopsError | None:
         return _refusal(exc, service)
     if isinstance(exc, auth.TransportError | requests.RequestException | ConnectionError):
         return _unreachable(service, exc)
+    if isinstance(exc, auth.GoogleAuthError) and exc.retryable:
+        return _unreachable("Google's token service", exc)
     if isinstance(exc, auth.GoogleAuthError):
         return BackendError(f"{service}: the credentials are not accepted: {exc}", hint=WAYS)
     return None

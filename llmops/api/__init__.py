@@ -20,10 +20,14 @@ from llmops.api.planning import (
 from llmops.api.predicting import predict_file, predict_query
 from llmops.api.running import reproduce, run
 from llmops.api.safety import safety_test
+from llmops.api.storage import verify_store
+from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
 __all__ = [
     "EVERYTHING",
     "Run",
+    "Sweep",
+    "SweepOptions",
     "accept",
     "check_budget",
     "compile_pipeline",
@@ -37,11 +41,16 @@ __all__ = [
     "predict_file",
     "predict_query",
     "reproduce",
+    "resume",
     "run",
     "runs",
     "safety_test",
     "serve_config",
     "show",
+    "show_sweep",
+    "sweep",
+    "sweeps",
     "validate",
     "validate_members",
+    "verify_store",
 ]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llmops.adapters.catalog import open_store
 from llmops.config.project import workspace
 from llmops.errors import ConfigError
 from llmops.lineage import lock
 from llmops.lineage.datasets import Dataset
 from llmops.lineage.run_folder import all_runs, find_run
+from llmops.ports import Store
 
-if TYPE_CHECKING:
-    pass
+DEFAULT_STORE = {"kind": "folder", "path": ".llmops/store"}  # conf/store/folder.yaml
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,16 @@ def show(name: str) -> Run:
 
 def datasets() -> list[Dataset]:
     """Return the workspace's dataset versions, those of the newest runs first."""
-    from llmops.adapters.store.folder import open_store as open_folder
     from llmops.lineage.datasets import datasets as known
 
-    where = workspace()
-    config = {"kind": "folder", "path": ".llmops/store"}
-    newest = runs()
-    for run in newest:
-        stored = _read_config(run).get("store")
-        if stored:
-            config = stored
-            break
-    return known([run.record for run in newest], open_folder(config, where))
+    return known([run.record for run in runs()], workspace_store())
+
+
+def workspace_store() -> Store:
+    """Return the store of the workspace's newest run; without any run, the default one."""
+    configs = (_read_config(run) for run in runs())
+    chosen = next((config for config in configs if config.get("store")), {"store": DEFAULT_STORE})
+    return open_store(chosen, workspace())
 
 
 def _read_config(run: Run) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ENGINES: Mapping[str, str] = {"local": "llmops.engines.local"}
 PAID = {"tuner", "generator", "registry"}  # what a reproduction takes from the store if it can
 Event = Mapping[str, Any]
+Promotion = Literal["own", "chosen", "nothing"]
 
 
 def run(
@@ -45,7 +46,7 @@ def run(
     selection: Selection = EVERYTHING,
     budget: float | None = None,
     score_on: Side = "test",
-    chosen: bool = False,
+    promote: Promotion = "own",
     on_plan: Callable[[Plan], None] = lambda plan: None,
     on_start: Callable[[Path], None] = lambda folder: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -59,8 +60,8 @@ def run(
         budget: Money that the run may cost; None for no other bound than ``env.budget``.
         score_on: The side of the data whose rows contestants answer. A run that scores on
             validation rows leaves the test side alone and promotes nothing.
-        chosen: The run is that of a sweep's chosen member: what its gate passed is promoted, even
-            if the decision was found in the store.
+        promote: What a passed gate promotes: what this run decided itself; for the ``chosen``
+            member of a sweep also what was found in the store; or ``nothing``.
         on_plan: Called with the plan before anything starts.
         on_start: Called with the run's folder once it is there.
         on_event: Called with each progress event of a step: ``step``, ``event`` (``start``,
@@ -85,7 +86,7 @@ def run(
     planned = planned_against(opened, selection, "store")
     on_plan(planned)
     check_budget([planned], budget)
-    runner = _Runner(opened, selection, score_on=score_on, chosen=chosen)
+    runner = _Runner(opened, selection, score_on=score_on, promote=promote)
     on_start(runner.folder.path)
     return runner.run(planned, on_event)
 
@@ -163,12 +164,12 @@ class _Runner:
         selection: Selection,
         reproduces: str | None = None,
         score_on: Side = "test",
-        chosen: bool = False,
+        promote: Promotion = "own",
     ) -> None:
         self.opened = opened
         self.reproduces = reproduces  # such a run moves no alias
         self.score_on = score_on  # nor does one that did not see the test side
-        self.chosen = chosen
+        self.promote = promote
         self.selection = selection
         self.started = datetime.now(UTC)
         self.run_id = new_run_id(self.started)
@@ -249,8 +250,9 @@ class _Runner:
         made = self._record(plan, status, error)
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
-            if self.reproduces is None and self.score_on == "test":
-                made["champion"] = _promote(self.opened, made, decision, chosen=self.chosen)
+            if self.reproduces is None and self.score_on == "test" and self.promote != "nothing":
+                chosen = self.promote == "chosen"
+                made["champion"] = _promote(self.opened, made, decision, chosen=chosen)
             made["status"] = "succeeded" if decision["passed"] else "refused"
         if made["metrics"]:
             self.folder.write_json("metrics.json", made["metrics"])

@@ -42,12 +42,14 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
     "What has run": {
         "runs": Verb("llmops.cli.runs", "list, show and compare runs"),
+        "sweeps": Verb("llmops.cli.sweeps", "list and show sweeps, resume one"),
         "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
     },
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
+        "store": Verb("llmops.cli.store", "check that what is stored is whole, and mend it"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
     },
     "The model at work": {

@@ -17,12 +17,22 @@ from llmops.config import project, schemas
 # Options and what follows a verb, as the verbs' own --help tells; a test compares the two.
 _SELECTION = ("--limit", "--from", "--only", "--force")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "run": (*_SELECTION, "--json", "--multirun", "--budget"),
+    "run": (
+        *_SELECTION,
+        "--json",
+        "--multirun",
+        "--budget",
+        "--score-on",
+        "--metric",
+        "--contestant",
+        "--fail-fast",
+    ),
     "plan": (*_SELECTION, "--json", "--multirun", "--against", "--budget"),
     "validate": ("--multirun", "--json"),
     "explain": ("--json",),
     "compile": ("--output",),
     "runs": ("--json",),
+    "sweeps": ("--json",),
     "warehouse": ("--dataset", "--json", "--limit", "--replace"),
     "models": ("--json", "--reason", "--to", "--verify"),
     "init": ("--force", "--json"),
@@ -42,6 +52,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 FOLLOWING: Mapping[str, tuple[str, ...]] = {
     "runs": ("list", "show"),
+    "sweeps": ("list", "show", "resume"),
     "models": ("list", "show", "promote", "pull"),
     "warehouse": ("tables", "preview", "query", "load"),
     "completion": ("bash", "fish", "zsh"),

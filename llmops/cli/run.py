@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import io
 import json
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from llmops.errors import Refused
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llmops.api import Run
-    from llmops.config.sweep import HydraArguments
 
 SUMMARY = "run an experiment; with -m a sweep"
-GRAVITY = (5, 4, 1, 2, 3)  # a sweep ends with the gravest exit code of its members
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,14 +28,14 @@ def main(argv: Sequence[str]) -> int:
 
     hydra = sweep.normalise(rest)
     if hydra.informs:
-        _inform(rest, functools.partial(_run_member, Path(), vars(arguments)))
+        _inform(rest)
         return 0
     if hydra.multirun:
-        return _sweep(rest, hydra, arguments)
+        return _sweep(rest, arguments)
     return _single(list(hydra.overrides), arguments)
 
 
-def _inform(argv: list[str], job: Callable[[list[str]], None]) -> None:
+def _inform(argv: list[str]) -> None:
     """Let Hydra print what it was asked for, without the secrets of a config not yet checked."""
     from llmops.config import sweep
     from llmops.secrecy import masked
@@ -50,13 +43,13 @@ def _inform(argv: list[str], job: Callable[[list[str]], None]) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
-            sweep.launch(argv, job)
+            sweep.launch(argv, lambda overrides: None)
     finally:
         print(masked(said.getvalue()), end="")
 
 
 def _parser() -> argparse.ArgumentParser:
-    from llmops.cli.selection import add_budget, add_selection
+    from llmops.cli.selection import add_budget, add_selection, add_sweep
 
     parser = argparse.ArgumentParser(
         prog="llmops run",
@@ -67,13 +60,15 @@ def _parser() -> argparse.ArgumentParser:
             "examples:\n"
             "  llmops run +experiment=so_python\n"
             "  llmops run +experiment=so_python tuning.max_steps=20 --limit 500\n"
-            "  llmops run -m +experiment=so_python split=group,random_80_20\n\n"
+            "  llmops run -m +experiment=so_python split=group,random_80_20\n"
+            "  llmops run -m +experiment=so_python tuning.seed=1,2 hydra/launcher=joblib\n\n"
             "Hydra's own flags work too: --cfg job, --info defaults, --hydra-help."
         ),
     )
     add_selection(parser)
     add_budget(parser)
     parser.add_argument("--json", action="store_true", help="print the run record as JSON")
+    add_sweep(parser)
     return parser
 
 
@@ -101,6 +96,7 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
             limit=arguments.limit,
             selection=selection_of(arguments),
             budget=arguments.budget,
+            score_on=arguments.score_on or "test",
             on_plan=lambda plan: show_plan(plan, console),
             on_event=screen.event,
         )
@@ -111,72 +107,29 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
 # --------------------------------------------------------------------- a sweep
 
 
-def _sweep(argv: list[str], hydra: HydraArguments, arguments: argparse.Namespace) -> int:
-    from llmops.config import sweep
-    from llmops.config.project import workspace
-    from llmops.lineage.sweep import create_sweep, read_members
+def _sweep(argv: list[str], arguments: argparse.Namespace) -> int:
+    from rich.console import Console
 
-    if not hydra.own_sweeper:  # another sweeper makes its members up as it goes
-        _check_sweep(hydra, arguments)
-    elif arguments.budget is not None:
-        raise Refused(
-            f"a budget of {arguments.budget:g} cannot be guaranteed: the sweeper makes its "
-            "members up as it goes",
-            hint="bound each run instead: env.budget=AMOUNT",
-        )
-    folder = create_sweep(workspace(), list(hydra.overrides))
-    sweep.launch(argv, functools.partial(_run_member, folder, vars(arguments)))
-    members = read_members(folder)
-    if arguments.json:
-        print(json.dumps(members, indent=1, ensure_ascii=False))
-    else:
-        _show_sweep(members, folder)
-    codes = {member["exit_code"] for member in members}
-    return next((code for code in GRAVITY if code in codes), 0)
-
-
-def _check_sweep(hydra: HydraArguments, arguments: argparse.Namespace) -> None:
-    """Check every member, and that the whole sweep is within the budget, before any starts."""
     from llmops import api
     from llmops.cli.selection import selection_of
+    from llmops.cli.sweep_screen import SweepScreen, show_sweep, sweep_json
 
-    members = api.validate_members(hydra.overrides, sweep=True)
-    budgets = [(member.config.get("env") or {}).get("budget") for member in members]
-    if arguments.budget is None and not any(budget is not None for budget in budgets):
-        return
-    plans = api.plan_members(
-        hydra.overrides,
-        limit=arguments.limit,
-        selection=selection_of(arguments),
-        against="store",
+    console = Console(stderr=arguments.json)
+    done = api.sweep(
+        argv,
+        api.SweepOptions(
+            limit=arguments.limit,
+            selection=selection_of(arguments),
+            budget=arguments.budget,
+            score_on=arguments.score_on,
+            metric=arguments.metric,
+            contestant=arguments.contestant,
+            fail_fast=arguments.fail_fast,
+        ),
+        watch=lambda folder: SweepScreen(folder, console),
     )
-    api.check_budget(plans, arguments.budget)
-
-
-def _run_member(folder: Path, options: dict[str, Any], overrides: list[str]) -> None:
-    """Run one member and note what came of it; its errors stay its own."""
-    from llmops.errors import Interrupted, LlmopsError
-    from llmops.lineage.sweep import write_member
-
-    try:
-        run = _run(overrides, argparse.Namespace(**options))
-    except Interrupted:
-        raise
-    except LlmopsError as exc:
-        print(f"error: {exc.problem}\nhint:  {exc.hint}", file=sys.stderr)
-        write_member(folder, overrides, None, exc.exit_code)
-        return
-    write_member(folder, overrides, run.record, run.exit_code)
-
-
-def _show_sweep(members: Sequence[dict[str, Any]], folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    console = Console()
-    table = Table("member", Column("run", no_wrap=True), "status", "tuned loss", title="sweep")
-    for member in members:
-        loss = "" if member["tuned_loss"] is None else f"{member['tuned_loss']:.3f}"
-        table.add_row(" ".join(member["overrides"]), member["run_id"], member["status"], loss)
-    console.print(table)
-    console.print(str(folder), soft_wrap=True, highlight=False)
+    if arguments.json:
+        print(json.dumps(sweep_json(done), indent=1, ensure_ascii=False))
+    else:
+        show_sweep(done, console)
+    return done.exit_code

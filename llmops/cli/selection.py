@@ -40,6 +40,25 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sweep(parser: argparse.ArgumentParser) -> None:
+    """Add what a sweep decides by, and ``--fail-fast``."""
+    parser.add_argument(
+        "--score-on",
+        choices=("validation", "test"),
+        help="the side whose rows are answered; of a sweep validation, so that test rows are read "
+        "once, for the chosen member; of a single run test",
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", help="what a sweep decides by; default: the gate's first rule"
+    )
+    parser.add_argument(
+        "--contestant", metavar="NAME", help="whose figure decides; default: the gate's"
+    )
+    parser.add_argument(
+        "--fail-fast", action="store_true", help="start no further member once one has failed"
+    )
+
+
 def _amount(text: str) -> float:
     try:
         amount = float(text)

@@ -93,8 +93,11 @@ def _tables(arguments: argparse.Namespace) -> int:
 def _preview(arguments: argparse.Namespace) -> int:
     from llmops.adapters.warehouse.shelf import table_name
 
-    sql = f"SELECT * FROM `{table_name(arguments.table)}` LIMIT {arguments.limit}"
-    return _show(sql, arguments)
+    batches = _warehouse(arguments.overrides).preview(table_name(arguments.table), arguments.limit)
+    found = list(itertools.islice(batches, arguments.limit))
+    names = list(found[0].schema.names) if found else []
+    rows = [row for batch in found for row in batch.to_pylist()]
+    return _print_rows(names, rows, arguments)
 
 
 def _query(arguments: argparse.Namespace) -> int:
@@ -115,21 +118,28 @@ def _show(sql: str, arguments: argparse.Namespace) -> int:
     check = warehouse.check(sql)
     found = list(itertools.islice(_rows(warehouse, sql), arguments.limit + 1))
     rows = found[: arguments.limit]
+    _print_rows([column.name for column in check.columns], rows, arguments)
+    if arguments.json:
+        return 0
+    if len(found) > len(rows):
+        _print(f"the first {len(rows)} rows; see more with --limit")
+    for note in check.notes:
+        _print(f"note: {note}")
+    return 0
+
+
+def _print_rows(
+    names: Sequence[str], rows: Sequence[Mapping[str, Any]], arguments: argparse.Namespace
+) -> int:
     if arguments.json:
         _print_json([{name: _plain(value) for name, value in row.items()} for row in rows])
-        return 0
-    names = [column.name for column in check.columns]
-    if not rows:
+    elif not rows:
         _print("no rows")
     elif len(names) > WIDEST_TABLE:
         for number, row in enumerate(rows, start=1):
             _print(_record(number, row))
     else:
         _print(_table(names, rows))
-    if len(found) > len(rows):
-        _print(f"the first {len(rows)} rows; see more with --limit")
-    for note in check.notes:
-        _print(f"note: {note}")
     return 0
 
 

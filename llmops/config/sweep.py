@@ -1,6 +1,7 @@
 """Sweeps: which members one has, and handing it to Hydra's launchers and sweepers.
 
-Besides ``compose`` the only module that knows Hydra. Knows nothing of what a member does.
+Besides ``compose`` and ``search`` the only module that knows Hydra. Knows nothing of what a member
+does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -23,7 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from llmops.config import project
+from llmops.config import project, search
 from llmops.config.compose import (
     HYDRA_VERSION_BASE,
     canonical,
@@ -31,6 +33,7 @@ from llmops.config.compose import (
     register_plugins,
 )
 from llmops.errors import ConfigError
+from llmops.processes import share_of_cores, usable_cores
 
 Job = Callable[[list[str]], Any]
 MAX_MEMBERS = 1000
@@ -65,9 +68,14 @@ class HydraArguments:
     informs: bool
 
     @property
-    def own_sweeper(self) -> bool:
-        """Say whether another sweeper than Hydra's basic one decides the members."""
-        return any(text.lstrip("+").startswith("hydra/sweeper=") for text in self.overrides)
+    def sweeper(self) -> str:
+        """The sweeper that decides the members: ``basic``, ``optuna``, or one of a plugin."""
+        return self.chosen("hydra/sweeper") or "basic"
+
+    def chosen(self, key: str) -> str | None:
+        """Return what an override sets ``key`` to, e.g. ``hydra/launcher``; None if none does."""
+        found = [text.lstrip("+").partition("=") for text in self.overrides]
+        return next((value for name, _, value in reversed(found) if name == key), None)
 
 
 def normalise(argv: Sequence[str]) -> HydraArguments:
@@ -117,6 +125,27 @@ def members(overrides: Sequence[str]) -> list[list[str]]:
     return [list(member) for batch in batches for member in batch]
 
 
+def search_members(overrides: Sequence[str]) -> list[list[str]]:
+    """Return members that together hold what a search over ``overrides`` may ask for.
+
+    Each value of a choice and both ends of an interval; see ``search.corners``.
+
+    Raises:
+        ConfigError: If an override cannot be parsed or searched over.
+        MissingExtra: If Optuna is not installed.
+    """
+    search.check_installed()
+    try:
+        with loader_session() as loader:
+            parsed = OverridesParser.create(loader).parse_overrides(list(canonical(overrides)))
+            own = [override for override in parsed if not override.is_hydra_override()]
+            return search.corners(own)
+    except (HydraException, ValueError) as exc:
+        raise ConfigError(
+            str(exc).splitlines()[0], hint="e.g. tuning.max_steps=20,40 seed=range(1,4)"
+        ) from exc
+
+
 def launch(argv: Sequence[str], job: Job) -> None:
     """Let Hydra run ``job`` once a member, by whatever sweeper and launcher ``argv`` names.
 
@@ -128,6 +157,7 @@ def launch(argv: Sequence[str], job: Job) -> None:
     """
     arguments = normalise(argv)
     register_plugins()
+    search.register()
     main = _decorated(job)
     with tempfile.TemporaryDirectory(prefix="llmops-sweep-") as folder:
         quiet = (*_NO_FILES, f"hydra.sweep.dir='{folder}'", "hydra.sweep.subdir=.")
@@ -170,8 +200,21 @@ def _decorated(job: Job) -> Callable[[], None]:
 
 
 def _member(job: Job, _: object) -> Any:
-    """Run one member; importable, as launchers of processes need it."""
-    return job(list(HydraConfig.get().overrides.task))
+    """Run one member; importable, as launchers of processes need it.
+
+    Members that run beside each other on one machine share its cores out among themselves.
+    """
+    hydra_config = HydraConfig.get()
+    at_once = members_at_once(hydra_config.launcher.get("n_jobs", 1))
+    with share_of_cores(Path(hydra_config.sweep.dir), at_once):
+        return job(list(hydra_config.overrides.task))
+
+
+def members_at_once(jobs: int | None) -> int:
+    """Return how many members joblib's ``n_jobs`` runs at a time: -1 is one a core, -2 one less."""
+    if jobs is None or jobs == 0:
+        return 1
+    return jobs if jobs > 0 else max(1, usable_cores() + 1 + jobs)
 
 
 @contextmanager

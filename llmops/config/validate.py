@@ -51,9 +51,19 @@ def validate_members(
         return [_whole(overrides, wiring)]
     from llmops.config.sweep import members
 
+    return validate_each(members(overrides), wiring=wiring)
+
+
+def validate_each(
+    wanted: Sequence[Sequence[str]], *, wiring: Callable[[Composed], object] = lambda _: None
+) -> list[Composed]:
+    """Return the composed members of a sweep, each given by its overrides.
+
+    Raises:
+        ConfigProblems: As ``validate_members``.
+    """
     composed: list[Composed] = []
     found: dict[str, int] = {}
-    wanted = members(overrides)
     for member in wanted:
         try:
             composed.append(_whole(member, wiring))

@@ -26,6 +26,7 @@ PAIRS = (
     ("question", "answer"),
     ("instruction", "output"),
 )
+CHATS = ("messages", "contents", "conversations")
 COLUMNS = (QUESTION, ANSWER, *OPTIONAL)
 ROWS_AT_ONCE = 1024
 BYTES_AT_ONCE = 16 << 20
@@ -102,7 +103,21 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
         raise DataError(
             f"{where}: no JSON object", hint='one {"prompt": ..., "response": ...} a line'
         )
+    _refuse_twins(found, line, where)
     return found
+
+
+def _refuse_twins(found: Mapping[str, Any], line: bytes, where: str) -> None:
+    """Refuse an object that has a key twice: readers differ in which one they take."""
+    if not any(line.count(b'"%s"' % key.encode("utf-8", "replace")) > 1 for key in found):
+        return  # within a text a quote is escaped, so this sees keys and whole short texts only
+    pairs: list[Any] = json.loads(
+        line.decode("utf-8", "surrogateescape"), object_pairs_hook=lambda items: items
+    )
+    keys = [key for key, _ in pairs]
+    for key in found:
+        if keys.count(key) > 1:
+            raise DataError(f"{where}: the key {key!r} stands there twice", hint="keep one of them")
 
 
 def _leniently(line: bytes, where: str) -> Any:
@@ -126,7 +141,7 @@ def _text(value: Any, where: str) -> str | None:
 
 
 def _chat(found: Mapping[str, Any], where: str) -> list[_Turn]:
-    turns = [*_system(found), *_turns(found, where)]
+    turns = [*_system(found, where), *_turns(found, where)]
     if len(turns) < 2 or turns[-1].role != "assistant" or turns[-2].role != "user":
         keys = ", ".join(map(repr, list(found)[:8]))
         raise DataError(
@@ -136,28 +151,44 @@ def _chat(found: Mapping[str, Any], where: str) -> list[_Turn]:
     return turns
 
 
-def _system(found: Mapping[str, Any]) -> Iterator[_Turn]:
+def _system(found: Mapping[str, Any], where: str) -> Iterator[_Turn]:
     system = found.get("system") or found.get("systemInstruction")
     if isinstance(system, Mapping):
-        system = "".join(part.get("text", "") for part in system.get("parts", []))
+        system = _joined_parts(system, where)
     if system:
         yield _Turn("system", str(system))
 
 
 def _turns(found: Mapping[str, Any], where: str) -> Iterator[_Turn]:
-    for message in (
-        found.get("messages") or found.get("contents") or found.get("conversations") or ()
-    ):
+    key = next((key for key in CHATS if found.get(key)), CHATS[0])
+    for message in _objects(found.get(key), f"{where}, {key}"):
         role = str(message.get("role") or message.get("from"))
         role = {"model": "assistant", "gpt": "assistant", "human": "user"}.get(role, role)
         content = message.get("content", message.get("value"))
         if content is None and "parts" in message:
-            content = "".join(part.get("text", "") for part in message["parts"])
+            content = _joined_parts(message, where)
         if role not in _SPEAKERS:
             raise DataError(
                 f"{where}: a turn of the role '{role}'", hint="roles: system, user, assistant"
             )
         yield _Turn(role, _text(content, where) or "")
+
+
+def _joined_parts(message: Mapping[str, Any], where: str) -> str:
+    parts = _objects(message.get("parts"), f"{where}, parts")
+    return "".join(_text(part.get("text"), f"{where}, parts") or "" for part in parts)
+
+
+def _objects(value: Any, where: str) -> Sequence[Mapping[str, Any]]:
+    """Return a list of JSON objects; null is an empty one."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise DataError(
+            f"{where}: {str(value)[:40]!r}, not a list of objects",
+            hint="a chat is a list of turns, each with role and content",
+        )
+    return value
 
 
 def _transcript(turns: Sequence[_Turn]) -> str:

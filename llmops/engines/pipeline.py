@@ -94,7 +94,7 @@ def _component(node: Node, image: str) -> Any:
     }
     # Names are checked identifiers (graph.STEP_NAME and the kinds' ports): nothing a config
     # says can reach this but the name of a step.
-    exec(compile(source, filename, "exec", dont_inherit=True), names)
+    exec(compile(source, filename, "exec", dont_inherit=True), names)  # noqa: S102
     return dsl.component(base_image=image, install_kfp_package=False)(names[node.name])
 
 

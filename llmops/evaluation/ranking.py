@@ -136,7 +136,7 @@ def sentence(ranking: Ranking, titles: Mapping[str, str]) -> str:
     if ranking.seed_deviation is None:
         said += (
             " Each setting was tuned with one seed, so how much another seed would change is not "
-            "known: sweep over seeds as well, e.g. seed=1,2,3."
+            "known: sweep over tuning seeds as well, e.g. tuning.seed=1,2,3."
         )
     return said
 

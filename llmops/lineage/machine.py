@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops import __version__
+from llmops.processes import usable_cores
 from llmops.secrecy import masked
 
 RECORDED_PACKAGES = (
@@ -40,7 +41,7 @@ def surroundings(workspace: Path) -> dict[str, Any]:
         "git": git_state(workspace),
         "machine": {
             "platform": platform.platform(),
-            "cores": _cores(),
+            "cores": usable_cores(),
             "memory_bytes": _memory_bytes(),
         },
         "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
@@ -77,12 +78,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int | None:

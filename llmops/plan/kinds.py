@@ -80,6 +80,7 @@ class Work(Generic[S]):
     adapters: Adapters
     progress: Progress
     scratch: Path  # survives a crash of this very step; for checkpoints
+    experiment: str = ""  # its name, for the labels of remote jobs
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def interval_figure(metric: str, rows: Sequence[Contestant], baseline: str) -> S
     reference = next((cell.value for name, cell in known if name == baseline), None)
     if reference is not None:
         layers.insert(0, across.upright(reference))
-    return _spec(
+    return spec(
         title=f"{metric_title(metric)} per contestant",
         description="; ".join(_in_words(name, cell) for name, cell in known),
         data=values,
@@ -76,7 +76,7 @@ def difference_figure(metric: str, rows: Sequence[Difference], baseline: str) ->
         f"{interval(row.low, row.high, row.unit)}"
         for row in known
     )
-    return _spec(
+    return spec(
         title=f"{metric_title(metric)}: difference from {plain_name(baseline)}",
         description="; ".join(words),
         data=values,
@@ -118,7 +118,7 @@ def curve_figure(points: Sequence[Mapping[str, Any]]) -> Spec | None:
         },
         "color": colour,
     }
-    return _spec(
+    return spec(
         title="Training curve",
         description="; ".join(words),
         data=values,
@@ -145,7 +145,7 @@ def histogram_figure(
         for (low, high), rows in zip(pairwise(edges), counts, strict=True)
     ]
     fullest = values[counts.index(max(counts))]
-    return _spec(
+    return spec(
         title=title,
         description=(
             f"{sum(counts):,} rows; the most, {fullest['rows']:,}, have {fullest['range']} {unit}"
@@ -188,7 +188,7 @@ def bars_figure(title: str, counts: Mapping[str, int], *, at_most: int = 12) -> 
     encoding = {"y": {"field": "name", "type": "nominal", "sort": sort, "axis": axis}}
     across = {"field": "rows", "type": "quantitative", "title": "rows"}
     label = {"type": "text", "align": "left", "dx": 4, "color": INK, "fontSize": 12}
-    return _spec(
+    return spec(
         title=title,
         description="; ".join(f"{name} {rows:,}" for name, rows in largest),
         data=values,
@@ -204,7 +204,7 @@ def bars_figure(title: str, counts: Mapping[str, int], *, at_most: int = 12) -> 
     )
 
 
-def _spec(
+def spec(
     *,
     title: str,
     description: str,
@@ -213,6 +213,7 @@ def _spec(
     layer: list[Spec],
     width: int = 250,
 ) -> Spec:
+    """Return a whole specification, in the page's fonts and colours; sizes in pixels."""
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "usermeta": {"title": title},

@@ -6,8 +6,6 @@ content policy in its head forbids it to.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ from llmops.files import write_text
 from llmops.ports import Store
 from llmops.report.drawing import draw
 from llmops.report.reading import read
+from llmops.report.rendering import render
 from llmops.report.sections import header, sections
 
-TEMPLATES = Path(__file__).parent / "templates"
 CACHE = "report"  # the store's scratch folder for figures and tables that were made before
 
 
@@ -34,28 +32,7 @@ def write_report(run_folder: Path, store: Store, run: Mapping[str, Any] | None =
     cache = store.scratch(CACHE)
     reading = read(run_folder, store, cache, run)
     found = sections(reading, lambda spec: draw(spec, cache))
-    page = _render({"header": header(reading), "sections": found})
+    page = render("report.html.j2", {"header": header(reading), "sections": found})
     path = run_folder / "report.html"
     write_text(path, page)
     return path
-
-
-def _render(context: dict[str, Any]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["markup"] = Markup  # for what drawing.py and script_json have escaped
-    script = (TEMPLATES / "page.js").read_text("utf-8")
-    return environment.get_template("report.html.j2").render(
-        **context,
-        style=Markup((TEMPLATES / "page.css").read_text("utf-8")),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )

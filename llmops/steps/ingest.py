@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmops.data.attribution import missing_for
 from llmops.errors import BackendError, ConfigError, DataError, nearest
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
-from llmops.ports import Progress, QueryCheck
+from llmops.ports import Origin, Parameter, Progress, QueryCheck, QueryResult, Warehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +36,7 @@ class Settings:
     """``columns`` maps a role (question, answer, author, ...) to a column of the query, or null."""
 
     query: str = leaf("dataset.query")
+    parameters: Mapping[str, Parameter] = leaf("dataset.parameters")
     columns: Mapping[str, str | None] = leaf("dataset.columns")
     max_rows: int | None = leaf("dataset.max_rows")
     max_bytes: int | None = leaf("dataset.max_bytes")
@@ -47,7 +48,7 @@ def source(settings: Settings, adapters: Adapters) -> Source:
     Raises:
         ConfigError: If the query is refused, or lacks a column that ``dataset.columns`` names.
     """
-    check = adapters.warehouse().check(settings.query, max_rows=settings.max_rows)
+    check = look(settings, adapters.warehouse())
     if check.unknown:
         return Source({}, (check.unknown, *missing_for(settings.columns)), known=False)
     require_columns(settings.columns, check)
@@ -64,11 +65,9 @@ def run(work: Work[Settings]) -> Outcome:
         DataError: If the query returns no rows.
     """
     settings, warehouse = work.settings, work.adapters.warehouse()
-    check = warehouse.check(settings.query, max_rows=settings.max_rows)
+    check = look(settings, warehouse)
     require_columns(settings.columns, check)
-    result = warehouse.query(
-        settings.query, max_bytes=settings.max_bytes, max_rows=settings.max_rows
-    )
+    result = ask(settings, warehouse, work)
     _write(result.batches(), work.outputs["rows"], work.progress, settings.max_rows)
     statistics = result.statistics()
     if statistics.rows == 0:
@@ -84,6 +83,24 @@ def run(work: Work[Settings]) -> Outcome:
     }
     _write_json(facts, work.outputs["statistics"])
     return Outcome(rows={"rows": statistics.rows}, facts=facts)
+
+
+def look(settings: Settings, warehouse: Warehouse) -> QueryCheck:
+    """Say what the query would read and give."""
+    return warehouse.check(
+        settings.query, parameters=settings.parameters, max_rows=settings.max_rows
+    )
+
+
+def ask(settings: Settings, warehouse: Warehouse, work: Work[Any]) -> QueryResult:
+    """Start the query on behalf of the step that ``work`` is of."""
+    return warehouse.query(
+        settings.query,
+        parameters=settings.parameters,
+        max_bytes=settings.max_bytes,
+        max_rows=settings.max_rows,
+        origin=Origin(work.experiment, work.run_id, work.key),
+    )
 
 
 def require_columns(columns: Mapping[str, str | None], check: QueryCheck) -> None:

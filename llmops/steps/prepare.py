@@ -7,6 +7,7 @@ Parquet, so a step that reads rows (tune on this machine, predict) needs the sep
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from llmops.data.settings import (
     check_version,
 )
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
+from llmops.ports import Parameter
 from llmops.prompts.prompt import Prompt
 from llmops.steps import ingest
 
@@ -37,6 +39,7 @@ class Settings:
     """What the four steps read of the config."""
 
     query: str = leaf("dataset.query")
+    parameters: Mapping[str, Parameter] = leaf("dataset.parameters")
     max_rows: int | None = leaf("dataset.max_rows")
     max_bytes: int | None = leaf("dataset.max_bytes")
     columns: Columns = leaf("dataset.columns")
@@ -78,10 +81,8 @@ def run(work: Work[Settings]) -> Outcome:
 
     settings, warehouse = work.settings, work.adapters.warehouse()
     _check(settings)
-    check = warehouse.check(settings.query, max_rows=settings.max_rows)
-    result = warehouse.query(
-        settings.query, max_bytes=settings.max_bytes, max_rows=settings.max_rows
-    )
+    check = ingest.look(_ingested(settings), warehouse)
+    result = ingest.ask(_ingested(settings), warehouse, work)
     given = ("columns", "rules", "texts", "personal", "tokens", "expectations", "memory_limit")
     asked = Asked(**{name: getattr(settings, name) for name in given})
     wanted = Wanted(
@@ -119,7 +120,13 @@ def _check(settings: Settings) -> None:
 
 def _ingested(settings: Settings) -> ingest.Settings:
     columns = asdict(settings.columns)
-    return ingest.Settings(settings.query, columns, settings.max_rows, settings.max_bytes)
+    return ingest.Settings(
+        query=settings.query,
+        parameters=settings.parameters,
+        columns=columns,
+        max_rows=settings.max_rows,
+        max_bytes=settings.max_bytes,
+    )
 
 
 def _card(settings: Settings, made: Streamed) -> dict[str, Any]:

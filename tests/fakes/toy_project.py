@@ -26,6 +26,11 @@ from llmops.plan.kinds import Outcome, Port, StepKind, leaf
 class Settings:
     text: str = leaf("with.text")
 
+@dataclass(frozen=True)
+class AnswerSettings:
+    text: float = leaf("with.text")
+    seed: int = leaf("seed")
+
 def note(work, what):
     with open("did.txt", "a") as file:
         file.write(f"{work.step} {what} {os.getpid()}\\n")
@@ -66,11 +71,41 @@ def fill_disk(work):
         while True:
             file.write(b"x" * 65536)
 
+def halves(work):
+    import pyarrow as pa, pyarrow.parquet as pq
+    for side, count in (("train", 40), ("validation", 30), ("test", 20)):
+        rows = [{"row_key": f"{side}{i:03}", "group": f"g{i}"} for i in range(count)]
+        pq.write_table(pa.Table.from_pylist(rows), work.outputs[side])
+    return Outcome(rows={"train": 40, "validation": 30, "test": 20})
+
+def answer(work):
+    """Answer with the loss that `with.text` gives, and a little luck by the config's seed."""
+    import random
+    import pyarrow as pa, pyarrow.parquet as pq
+    asked = pq.read_table(work.inputs["test"]).to_pylist()
+    note(work, "answered-" + asked[0]["row_key"][:-3])
+    quality, seed = work.settings.text, work.settings.seed
+    luck = random.Random(f"{seed} {quality}").gauss(0, 0.01)
+    rows = []
+    for name, loss in (("untuned", 3.0), ("tuned", float(quality) + luck)):
+        for row in asked:
+            wobble = random.Random(row["row_key"]).random()
+            own = random.Random(f"{name} {row['row_key']} {quality} {seed}").random() * 0.1
+            rows.append({**row, "contestant": name, "text": "a", "reference": "a",
+                         "nll": loss + wobble + own, "nll_tokens": 1})
+    pq.write_table(pa.Table.from_pylist(rows), work.outputs["responses"])
+    return Outcome(rows={"responses": len(rows)})
+
+SIDES = tuple(Port(side, "parquet") for side in ("train", "validation", "test"))
 OUT = (Port("out", "json"),)
 IN = (Port("in", "json", optional=True),)
 KINDS = tuple(
     StepKind(run.__name__, 1, run, Settings, takes=IN, gives=OUT)
     for run in (say, pass_on, slow, refuse, crash, die, fill_disk)
+) + (
+    StepKind("halves", 1, halves, Settings, gives=SIDES),
+    StepKind("answer", 1, answer, AnswerSettings, takes=(Port("test", "parquet"),),
+             gives=(Port("responses", "parquet"),)),
 )
 '''
 
@@ -96,6 +131,19 @@ name: {name}
 version: v1
 project:
   steps: [toy]
+"""
+
+
+MEASURED_STEPS = """\
+  halves: {use: halves, with: {text: x}}
+  answer: {use: answer, with: {text: 2.5}, takes: {test: halves.test}}
+  evaluate: {use: evaluate, takes: {responses: answer.responses}}
+  gate: {use: gate, takes: {metrics: evaluate.metrics}}
+"""
+MEASURED = """
+predict: {contestants: [untuned, tuned]}
+evaluation: {metrics: [loss], bootstrap_samples: 200}
+gate: {max_leakage: null, safety: false}
 """
 
 
@@ -125,6 +173,16 @@ class ToyProject:
         (self.root / "conf" / "pipeline" / f"{name}.yaml").write_text(pipeline)
         experiment = EXPERIMENT.format(name=name)
         (self.root / "conf" / "experiment" / f"{name}.yaml").write_text(experiment)
+
+    def measured(self, name: str) -> None:
+        """Write an experiment that answers and measures; ``answer``'s ``with.text`` is its loss."""
+        header = "# Steps that are measured, for tests.\n#   python -m llmops plan\n"
+        pipeline = f"{header}name: {name}\nsteps:\n{MEASURED_STEPS}"
+        (self.root / "conf" / "pipeline" / f"{name}.yaml").write_text(pipeline)
+        text = EXPERIMENT.format(name=name)
+        for group in ("split", "predict", "evaluation", "gate"):
+            text = text.replace(f"  - override /{group}: null\n", "")
+        (self.root / "conf" / "experiment" / f"{name}.yaml").write_text(text + MEASURED)
 
     def component(self, name: str, function: str) -> None:
         """Compile a KFP component into ``conf/components/NAME.yaml``."""

@@ -28,6 +28,7 @@ class Settings:
 
 
 CONFIG = {
+    "name": "mine",
     "text": {"word": "hi"},
     "limits": {"low": 1, "high": None},
     "names": ["a", "b"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from llmops.errors import BackendError, unknown_name
+from llmops.processes import usable_cores
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # Instruction sets that multiply bf16 matrices natively; without one, bf16 is slower than fp32.
@@ -51,11 +51,6 @@ def choose_device(model: Mapping[str, Any]) -> Device:
         precision = "bf16" if _bf16_is_fast(name) else "fp32"
     torch.set_num_threads(usable_cores())
     return Device(name, precision)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _bf16_is_fast(name: str) -> bool:

@@ -151,8 +151,8 @@ class FolderStore:
             raise DamagedObject(
                 f"the store has lost object {sha256[:12]}", hint="run the experiment again"
             )
-        if file_sha256(path) != sha256:
-            path.rename(path.with_suffix(".bad"))
+        if not self.intact(sha256):
+            self.set_aside(sha256)
             raise DamagedObject(
                 f"object {sha256[:12]} is damaged; it was set aside as {path.name}.bad",
                 hint="run the experiment again: the step that made it makes it anew",
@@ -264,6 +264,22 @@ class FolderStore:
             manifest = json.loads(self._object(artifact.sha256).read_text("utf-8"))
             return own | {file["sha256"] for file in manifest["files"]}
         return own
+
+    def intact(self, sha256: str) -> bool:
+        """Say whether the object's bytes are what its name says."""
+        with disk_errors(self.root, setting=SETTING):
+            return file_sha256(self._object(sha256)) == sha256
+
+    def unreadable_entries(self) -> Sequence[str]:
+        """Return the keys of the index entries that cannot be read."""
+        paths = (self.root / "index").glob("*.json")
+        return sorted(path.stem for path in paths if _entry(path) is None)
+
+    def set_aside(self, sha256: str) -> None:
+        """Keep a damaged object as ``*.bad``."""
+        path = self._object(sha256)
+        with disk_errors(self.root, setting=SETTING):
+            path.rename(path.with_suffix(".bad"))
 
     def remove_object(self, sha256: str) -> None:
         """Remove an object, its reference first: what is named is there."""

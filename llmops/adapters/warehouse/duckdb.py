@@ -18,13 +18,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops.adapters.warehouse import guard, load, order, sample, stackexchange
+from llmops.adapters.warehouse import guard, load, order, parameters, sample, stackexchange
 from llmops.adapters.warehouse.dialect import MACROS, rewrite
 from llmops.adapters.warehouse.shelf import Shelf, StoredTable, table_name, write_atomically
 from llmops.adapters.warehouse.types import bigquery_type, duckdb_type, quoted, text_literal
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, LlmopsError, Refused
-from llmops.ports import Column, Progress, QueryCheck, QueryStatistics, Table
+from llmops.ports import (
+    Column,
+    Origin,
+    Parameter,
+    Progress,
+    QueryCheck,
+    QueryStatistics,
+    Table,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +41,15 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 4096
 _FOLDER = ".llmops/warehouse"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a translation is of."""
+
+    sql: str
+    parameters: Mapping[str, Parameter]
+    max_rows: int | None
 
 
 @dataclass(frozen=True)
@@ -84,12 +101,22 @@ class DuckDBWarehouse:
         """List the tables, sorted by name."""
         return [held.table for held in self.shelf.tables().values()]
 
-    def check(self, sql: str, *, max_rows: int | None = None) -> QueryCheck:
+    def preview(self, table: str, rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield some rows of a table; see the port."""
+        return self.query(f"SELECT * FROM `{table}` LIMIT {rows}").batches()
+
+    def check(
+        self,
+        sql: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_rows: int | None = None,
+    ) -> QueryCheck:
         """Say what ``sql`` would read and give; see the port."""
         if self.read_only and not Shelf(self.folder).tables():
             guard.parse(sql)
             return QueryCheck((), {}, None, unknown=f"nothing is known of its tables: {self._why}")
-        return self._translated(sql, max_rows).check
+        return self._translated(Asked(sql, parameters or {}, max_rows)).check
 
     @property
     def _why(self) -> str:
@@ -99,10 +126,16 @@ class DuckDBWarehouse:
         return f"the warehouse '{self.name}' is empty here; see `llmops warehouse load`"
 
     def query(
-        self, sql: str, *, max_bytes: int | None = None, max_rows: int | None = None
+        self,
+        sql: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_bytes: int | None = None,
+        max_rows: int | None = None,
+        origin: Origin | None = None,
     ) -> DuckDBResult:
         """Start one SELECT; see the port."""
-        translated = self._translated(sql, max_rows)
+        translated = self._translated(Asked(sql, parameters or {}, max_rows))
         estimate = translated.check.bytes or 0
         if max_bytes is not None and estimate > max_bytes:
             raise Refused(
@@ -202,13 +235,13 @@ class DuckDBWarehouse:
 
     # ------------------------------------------------------------------ translation
 
-    def _translated(self, sql: str, max_rows: int | None) -> Translated:
+    def _translated(self, asked: Asked) -> Translated:
         """Translate, or read what an earlier process found for the same text and tables."""
         shelf = self.shelf
-        path = shelf.checks / f"{_check_key(sql, max_rows, shelf)}.json"
+        path = shelf.checks / f"{_check_key(asked, shelf)}.json"
         if known := _read(path):
             return known
-        made = self._translate(sql, max_rows, shelf.tables())
+        made = self._translate(asked, shelf.tables())
         if not self.read_only:
             with contextlib.suppress(OSError):  # not remembering costs a translation, no more
                 write_atomically(path, json.dumps(asdict(made)))
@@ -223,10 +256,9 @@ class DuckDBWarehouse:
             return (f"the licence or address that the query writes is not the rows': {sample.OF}",)
         return ()
 
-    def _translate(
-        self, sql: str, max_rows: int | None, known: Mapping[str, StoredTable]
-    ) -> Translated:
-        tree = guard.parse(sql)
+    def _translate(self, asked: Asked, known: Mapping[str, StoredTable]) -> Translated:
+        tree = guard.parse(asked.sql)
+        parameters.bind(tree, asked.parameters)
         names = guard.tables_of(tree, known)
         estimate, notes = _bytes(tree, names, known), (*order.notes(tree), *self._honesty(tree))
         one_thread = order.needs_one_thread(tree)
@@ -236,9 +268,9 @@ class DuckDBWarehouse:
         settled = order.settle(tree)
         used = {name: known[name] for name in names if name in known}
         with self.connect(names) as connection:
-            columns = _columns(connection, settled, sql, used)
+            columns = _columns(connection, settled, asked.sql, used)
         check = QueryCheck(columns, _versions(names, known), estimate, notes)
-        return Translated(_final(settled, columns, max_rows), check, one_thread)
+        return Translated(_final(settled, columns, asked.max_rows), check, one_thread)
 
 
 class DuckDBResult:
@@ -471,15 +503,15 @@ def _first_line(exc: Exception) -> str:
 # ------------------------------------------------------------------- remembered checks
 
 
-def _check_key(sql: str, max_rows: int | None, shelf: Shelf) -> str:
-    return digest([sql, max_rows, shelf.digest(), _code()])
+def _check_key(asked: Asked, shelf: Shelf) -> str:
+    return digest([asdict(asked), shelf.digest(), _code()])
 
 
 def _code() -> str:
     """Return a text that changes with whatever decides a translation."""
     folder = Path(__file__).parent
     total = hashlib.sha256()
-    for module in ("duckdb", "dialect", "constructs", "guard", "order", "types"):
+    for module in ("duckdb", "dialect", "constructs", "guard", "order", "parameters", "types"):
         total.update((folder / f"{module}.py").read_bytes())
     return f"{total.hexdigest()} {metadata.version('duckdb')} {metadata.version('sqlglot')}"
 

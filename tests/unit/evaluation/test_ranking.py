@@ -83,7 +83,7 @@ def test_a_row_without_a_figure_is_told_and_not_compared():
 def test_with_one_seed_each_the_sentence_says_what_is_not_known():
     said = sentence(ranked([measured("a", [1.0, 1.1]), measured("b", [9.0, 9.1])]), {"a": "20"})
     assert "20 is better than 1 of 1" in said
-    assert "seed=1,2,3" in said
+    assert "tuning.seed=1,2,3" in said
 
 
 def test_noise_of_seeds_hides_a_difference_that_rows_alone_would_show():

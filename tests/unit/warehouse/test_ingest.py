@@ -24,7 +24,7 @@ def unused(*_):
 
 
 def work(own, folder, query=f"SELECT q, a FROM `{NAME}`", columns=COLUMNS, **limits):
-    settings = ingest.Settings(query, columns, limits.get("max_rows"), limits.get("max_bytes"))
+    settings = ingest.Settings(query, {}, columns, limits.get("max_rows"), limits.get("max_bytes"))
     folder.mkdir(exist_ok=True)
     return Work(
         step="ingest",

@@ -1,0 +1,51 @@
+"""Pages from templates: one style, everything inside the file, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, context: Mapping[str, Any], *, script: str = "page.js") -> str:
+    """Return the page: ``context`` with the shared style, and a script that its policy allows."""
+    from markupsafe import Markup
+
+    code = (TEMPLATES / script).read_text("utf-8")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            **context,
+            style=Markup((TEMPLATES / "page.css").read_text("utf-8")),
+            script=Markup(code),
+            script_digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from llmops.report import words
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["markup"] = Markup  # for what drawing.py and script_json have escaped
+    environment.globals["words"] = words
+    return environment
