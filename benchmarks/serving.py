@@ -199,7 +199,9 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, math.floor(share * len(ordered)))] if ordered else math.nan
 
 
-def measured(kind: str, connections: int, seconds: float, *options: str) -> tuple[Load, list[float]]:
+def measured(
+    kind: str, connections: int, seconds: float, *options: str
+) -> tuple[Load, list[float]]:
     """Start a server, load it, end it; return the load and its memory in megabytes by time."""
     process = subprocess.Popen(
         [sys.executable, __file__, "--serve", kind, *options], stdout=subprocess.PIPE, text=True
@@ -267,7 +269,7 @@ def overload(seconds: float) -> dict[str, Any]:
     growth = settled[-1] - settled[0]
     print(f"at capacity       {usual.rate:7,.0f} requests/s  p99 {usual.p99 * 1e3:6.1f} ms")
     print(f"three times that  {crowded.rate:7,.0f} requests/s  p99 {crowded.p99 * 1e3:6.1f} ms")
-    print(f"p99 {ratio:.2f} times (at most {GOAL_OVERLOAD_P99}); {crowded.refused:,} told to come back")
+    print(f"p99 {ratio:.2f} times (at most {GOAL_OVERLOAD_P99}); {crowded.refused:,} turned away")
     print(f"memory over {seconds:.0f} s: {settled[0]:.0f} -> {settled[-1]:.0f} MB, {growth:+.1f}")
     return {
         "usual": asdict(usual),
@@ -309,7 +311,7 @@ def local_model(questions: int, experiment: str) -> dict[str, Any]:
         return tokens / (time.perf_counter() - started)
 
     one, eight = asyncio.run(ask(1)), asyncio.run(ask(8))
-    print(f"one by one {one:.1f} tokens/s, 8 clients {eight:.1f}: {eight / one:.1f} times (at least 4)")
+    print(f"one by one {one:.1f} tokens/s, 8 clients {eight:.1f}: {eight / one:.1f} times")
     return {"one": one, "eight": eight, "ratio": eight / one}
 
 

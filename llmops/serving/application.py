@@ -53,6 +53,7 @@ def made(
         try:
             async with _living(settings, overrides, metrics, opening or _open) as parts:
                 holder.fill(parts, guard)
+                guard.models = parts.models
                 _note_stop(guard)
                 yield
         except LlmopsError as exc:

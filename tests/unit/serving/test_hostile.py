@@ -292,20 +292,22 @@ def slow_body(port: int) -> bytes:
         return connection.recv(65536)
 
 
-def test_a_client_that_does_not_read_its_answer_is_cut_off(tmp_path):
+def test_a_client_that_does_not_read_its_answers_is_cut_off(tmp_path):
     overrides = [
         "serve.timeouts.idle_s=1",
         "serve.timeouts.send_s=0.3",
-        "serve.limits.body_bytes=9000000",
-        "serve.limits.question_characters=9000000",
+        "serve.limits.question_characters=900000",
     ]
     with running(tmp_path, echoing(Echo()), overrides=overrides) as found:
-        body = json.dumps({"question": "x " * 1_500_000, "raw": True}).encode()
+        body = json.dumps({"question": "x" * 100_000, "raw": True}).encode()
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.settimeout(20)
             connection.connect(("127.0.0.1", found.port))
-            connection.sendall(request(body).replace(b"Connection: close\r\n", b""))
+            asked = request(body).replace(b"Connection: close\r\n", b"")
+            with contextlib.suppress(OSError):  # cut off while it still asks
+                for _ in range(60):
+                    connection.sendall(asked)
             deadline = time.monotonic() + 20
             while _open_connections(found) and time.monotonic() < deadline:
                 time.sleep(0.1)
