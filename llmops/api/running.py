@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,11 @@ from llmops.config.identity import config_digest
 from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import Checked, checked
-from llmops.errors import Interrupted, LlmopsError, Refused, StepFailed, unknown_name
+from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFailed, unknown_name
 from llmops.files import refusal
 from llmops.lineage import machine, record
-from llmops.lineage.run_folder import RunFolder, find_run, new_run_id
+from llmops.lineage.datasets import changes
+from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
 from llmops.plan import cost
 from llmops.plan.build import Plan, Selection
 from llmops.plan.graph import build_graph
@@ -248,6 +249,7 @@ class _Runner:
 
     def _finish(self, plan: Plan, status: str, error: dict[str, Any] | None) -> Run:
         made = self._record(plan, status, error)
+        made["dataset_changes"] = changes(made, self._earlier(), self.opened.store)
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
             if self.reproduces is None and self.score_on == "test" and self.promote != "nothing":
@@ -259,6 +261,16 @@ class _Runner:
         _write_report(self.folder, self.opened.store, made)
         self.folder.write_json("run.json", made)  # last: a finished run has all of its files
         return Run(self.folder.path, made)
+
+    def _earlier(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the records of the experiment's earlier runs, newest first."""
+        for folder in all_runs(self.folder.path.parents[2], self.opened.config["name"]):
+            if folder.path == self.folder.path:
+                continue
+            try:
+                yield folder.record()
+            except ConfigError:
+                continue
 
     def _record(self, plan: Plan, status: str, error: dict[str, Any] | None) -> dict[str, Any]:
         config, store = self.opened.config, self.opened.store
@@ -291,6 +303,7 @@ class _Runner:
             "counts": _counts(steps),
             "estimates": self._estimates(plan, steps) if ended else None,
             "champion": None,
+            "dataset_changes": None,  # since the experiment's version before
             **{name: results[name] for name in ("model", "metrics", "safety", "gate")},
         }
 

@@ -24,6 +24,12 @@ def _lines(card: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "## Rows", "", "| side | rows |", "|---|---|")
     for side, rows in card["rows"].items():
         yield f"| {side} | {rows:,} |"
+    if limits := card.get("limits"):
+        yield from ("", f"## Left out for the limits of {_quoted(limits['of'])}", "")
+        yield from ("| limit | at most | train | validation | source |", "|---|---|---|---|---|")
+        for cut in limits["cut"]:
+            rows = " | ".join(f"{cut['rows'][side]:,}" for side in ("train", "validation"))
+            yield f"| {cut['quantity']} | {cut['at_most']:,g} | {rows} | {_quoted(cut['source'])} |"
     yield from ("", "## Split", "")
     by = ", ".join(card["by"]) or "nothing: each row by itself"
     yield f"Method `{card['method']}`, seed {card['seed']}, joined by {by}."

@@ -33,9 +33,10 @@ from llmops.data.formats import Around, JsonlWriter, WrittenFile, encode, inner,
 from llmops.data.groups import Groups
 from llmops.data.keys import content_keys, exact_digests
 from llmops.data.leakage import Leakage
+from llmops.data.limits import Fitted
 from llmops.data.parquet import RowWriter, count_rows, read_batches
 from llmops.data.settings import SplitSettings
-from llmops.data.splits import Draws, Facts, Sides, row_draws
+from llmops.data.splits import Draws, Facts, Sides, row_draws, rows_per_side
 from llmops.data.values import first_tag, moments, no_column
 from llmops.ports import Progress
 
@@ -76,10 +77,15 @@ class Prompted:
 class Plan:
     """All that decides the files of a dataset: its rows' sides and groups, version and formats."""
 
-    sides: Sides
     groups: Groups
     version: Version
     formats: tuple[str, ...]
+    fitted: Fitted
+
+    @property
+    def sides(self) -> Sides:
+        """The side of each row; ``limits.LEFT_OUT`` for those that the tuner would refuse."""
+        return self.fitted.sides
 
 
 def group_names(examples: Path, groups: Groups) -> list[str]:
@@ -140,10 +146,13 @@ def prompted(examples: Path) -> Prompted:
     return Prompted(metadata[PROMPT_NAME].decode(), metadata[PROMPT_SHA256].decode())
 
 
-def has_system(examples: Path) -> bool:
-    """Say whether the examples have a system text; all of them have the same."""
+def system_text(examples: Path) -> str | None:
+    """Return the examples' system text; all of them have the same."""
     first = next(iter(read_batches(examples, [SYSTEM])), None)
-    return first is not None and first.column(0).null_count < first.num_rows
+    if first is None or not first.num_rows:
+        return None
+    system: str | None = first.column(0)[0].as_py()
+    return system
 
 
 def data_version(examples: Path, sides: Sides, tag: str) -> Version:
@@ -161,24 +170,33 @@ def data_version(examples: Path, sides: Sides, tag: str) -> Version:
     return Version(tag, total.hexdigest())
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a side's rows and its tuners' files go; a batch read at once is of so many bytes."""
+
+    parquet: Mapping[str, Path]
+    folder: Path
+    batch_bytes: int
+
+
 def write_sides(
-    examples: Path, plan: Plan, parquet: Mapping[str, Path], folder: Path, progress: Progress
+    examples: Path, plan: Plan, to: Places, progress: Progress
 ) -> tuple[WrittenFile, ...]:
-    """Write each side to its Parquet file and, in every format, to ``folder``.
+    """Write each side to its Parquet file and, in every format, to the folder.
 
     A side without rows has an empty Parquet file and no JSONL file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    to.folder.mkdir(parents=True, exist_ok=True)
     names, total = group_names(examples, plan.groups), count_rows(examples)
     schema = _schema(examples, plan.version)
     with ExitStack() as stack:
-        rows = [stack.enter_context(RowWriter(parquet[side], schema)) for side in SIDES]
+        rows = [stack.enter_context(RowWriter(to.parquet[side], schema)) for side in SIDES]
         lines = [
-            [stack.enter_context(writer) for writer in _writers(folder, plan, number)]
+            [stack.enter_context(writer) for writer in _writers(to.folder, plan, number)]
             for number in range(len(SIDES))
         ]
         done = 0
-        for table in _with_groups(examples, schema, names):
+        for table in _with_groups(examples, schema, names, to.batch_bytes):
             chosen = plan.sides[done : done + table.num_rows]
             for number in range(len(SIDES)):
                 part = table.filter(pa.array(chosen == number))
@@ -206,9 +224,11 @@ def _writers(folder: Path, plan: Plan, number: int) -> Iterator[JsonlWriter]:
         yield JsonlWriter(path, name, side)
 
 
-def _with_groups(examples: Path, schema: pa.Schema, names: Sequence[str]) -> Iterator[pa.Table]:
+def _with_groups(
+    examples: Path, schema: pa.Schema, names: Sequence[str], batch_bytes: int
+) -> Iterator[pa.Table]:
     done = 0
-    for batch in read_batches(examples):
+    for batch in read_batches(examples, batch_bytes=batch_bytes):
         groups = pa.array(names[done : done + batch.num_rows], pa.string())
         yield pa.Table.from_arrays([*batch.columns, groups], schema=schema)
         done += batch.num_rows
@@ -236,13 +256,13 @@ def card(
     files: Sequence[WrittenFile],
 ) -> dict[str, Any]:
     """Return the dataset card: what the data is, how it was split, what may be done with it."""
-    counts = np.bincount(plan.sides, minlength=len(SIDES)).tolist()
     return {
         "dataset_version": plan.version.name,
         "version": plan.version.tag,
         "digest": plan.version.digest,
         "prompt": asdict(prompt),
-        "rows": dict(zip(SIDES, counts, strict=True)),
+        "rows": rows_per_side(plan.sides),
+        "limits": plan.fitted.to_json(),
         "method": split.method,
         "seed": split.seed,
         "by": list(plan.groups.joined_by),

@@ -5,6 +5,7 @@ The limit is for what the data steps hold of the rows; Python and its libraries 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from llmops.data import buckets, parquet
 from llmops.errors import ConfigError
 
 LEAST_MEMORY = 128 << 20
+ROW_BYTES = 700  # of a row in the split: its numbers, and the signatures of its two texts
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -52,3 +54,19 @@ def share_out(limit: str) -> Memory:
             hint=f"the least that works is {LEAST_MEMORY / 1e6:.0f}MB",
         )
     return Memory(min(parquet.BATCH_BYTES, given // 16), min(buckets.BUCKET_BYTES, given // 8))
+
+
+def check_rows(limit: str, rows: int, step: str) -> Memory:
+    """Share out ``dataset.memory_limit`` in a step that must know something of every row at once.
+
+    Raises:
+        ConfigError: If it is too small for that many rows; says the least that works.
+    """
+    memory = share_out(limit)
+    least = LEAST_MEMORY + rows * ROW_BYTES
+    if parse_bytes(limit, where="dataset.memory_limit") < least:
+        raise ConfigError(
+            f"dataset.memory_limit {limit} is too small for the {step} of {rows:,} rows",
+            hint=f"the least that works is {math.ceil(least / 1e6)}MB",
+        )
+    return memory

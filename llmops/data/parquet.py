@@ -32,13 +32,13 @@ def read_batches(
 class ParquetRows:
     """The rows of a file, read column by column, in order."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, batch_bytes: int) -> None:
+        self._path, self._batch_bytes = path, batch_bytes
         self.columns: Sequence[str] = pq.read_schema(path).names
 
     def values(self, column: str) -> Iterator[pa.Array]:
         """Yield a column's values, batch by batch."""
-        return (batch.column(0) for batch in read_batches(self._path, [column]))
+        return (batch.column(0) for batch in read_batches(self._path, [column], self._batch_bytes))
 
 
 def count_rows(path: Path) -> int:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from llmops.data.cells import cells
 from llmops.data.columns import ANSWER, OPTIONAL, QUESTION, RENDERED, ROW_KEY
+from llmops.data.examples import rendered
 from llmops.data.formats import Around, decode, decode_whole, encode, inner
 from llmops.data.keys import content_keys, exact_digests
 from llmops.data.mapping import Mapped
@@ -301,7 +302,7 @@ class SpiltRows:
     def __init__(self, buckets: Sequence[SpiltBucket], how: Layout) -> None:
         self._buckets = buckets
         self.columns: Sequence[str] = (*how.texts, *how.optional)
-        self._optional = how.optional
+        self._how = how
 
     def whole(self, column: str, asked: str) -> list[str | None]:
         """Return a column's values.
@@ -315,8 +316,13 @@ class SpiltRows:
 
     def values(self, column: str) -> Iterator[pa.Array]:
         """Yield a column's values, bucket by bucket."""
+        around = self._how.around
         for bucket in self._buckets:
-            if column in self._optional:
+            if column == ROW_KEY:
+                yield pa.array([key.tobytes().hex() for key in bucket.digests(ROW_KEY)])
+            elif column in self._how.optional:
                 yield bucket.optional()[column].combine_chunks()
+            elif column == RENDERED and around is not None:
+                yield rendered(bucket.texts(QUESTION), around)
             else:
                 yield bucket.texts(column)

@@ -69,6 +69,12 @@ def hashed_sides(draws: Draws, split: SplitSettings) -> Sides:
     return sides
 
 
+def rows_per_side(sides: Sides) -> dict[str, int]:
+    """Return side -> rows; a row that is on no side is not counted."""
+    counts = np.bincount(sides[sides >= 0], minlength=len(SIDES)).tolist()
+    return dict(zip(SIDES, counts, strict=True))
+
+
 def hash_bounds(split: SplitSettings) -> Mapping[str, int]:
     """Return below which draw, of 2**48, a row is test or at least validation."""
     return {

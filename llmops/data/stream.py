@@ -37,9 +37,11 @@ from llmops.data.cleaning import (
 )
 from llmops.data.columns import ANSWER, ROW_KEY, SIDES
 from llmops.data.dataset import GROUP_CHARACTERS, Version
+from llmops.data.examples import RenderedRows
 from llmops.data.formats import Around, JsonlWriter, Shape, WrittenFile, shape
 from llmops.data.groups import TEXTS, Groups, group_rows, index_examples
 from llmops.data.leakage import Leakage, measure
+from llmops.data.limits import Fitted, Limits, fit
 from llmops.data.mapping import Mapped, map_batch
 from llmops.data.memory import share_out
 from llmops.data.near_duplicates import number_texts
@@ -64,7 +66,7 @@ from llmops.data.spilt import (
     layout,
     pack,
 )
-from llmops.data.splits import Facts, Sides, assign, check_sides, hashed_sides
+from llmops.data.splits import Facts, Sides, assign, check_sides, hashed_sides, rows_per_side
 from llmops.data.tokens import Counter
 from llmops.data.treatment import Treatment
 from llmops.data.values import first_tag, moments
@@ -102,6 +104,7 @@ class Wanted:
     formats: tuple[str, ...]
     tag: str
     near_duplicates: NearDuplicates
+    limits: Limits = field(default_factory=Limits)
     expected_bytes: int | None = None
 
 
@@ -117,6 +120,7 @@ class Streamed:
     profile: dict[str, Any]
     groups: Groups | None
     leakage: Leakage
+    limits: dict[str, Any] | None  # what the tuner's limits cut, as the card says it
 
 
 def stream(
@@ -151,18 +155,20 @@ def stream(
         counts = Counts(given, settled.rows, sum(broken.values()), settled.duplicates)
         made = cleaned(counts, broken, settled.profile, asked.expectations)
         check_min_rows(made, asked.rules)
-        decided = _decide(settled, how, wanted, to.spill)
-        version = _version(settled, decided.sides, wanted.tag)
-        files = _write(settled, decided.sides, version, how, wanted, to.files, progress)
+        decided = _decide(settled, how, wanted, Counter(asked.tokens), to.spill)
+        sides = decided.fitted.sides
+        version = _version(settled, sides, wanted.tag)
+        files = _write(settled, sides, version, how, wanted, to.files, progress)
     return Streamed(
         version=version,
-        rows=_per_side(decided.sides),
+        rows=rows_per_side(decided.fitted.sides),
         files=files,
         counts=counts,
         rules=broken,
         profile=made.profile,
         groups=decided.groups,
         leakage=decided.leakage,
+        limits=decided.fitted.to_json(),
     )
 
 
@@ -307,12 +313,14 @@ def _settle(paths: list[Path], asked: Asked, how: Layout, treatment: Treatment) 
 
 @dataclass(frozen=True)
 class _Decided:
-    sides: Sides
+    fitted: Fitted
     groups: Groups | None
     leakage: Leakage
 
 
-def _decide(known: _AllRows, how: Layout, wanted: Wanted, spill: Path) -> _Decided:
+def _decide(
+    known: _AllRows, how: Layout, wanted: Wanted, counter: Counter, spill: Path
+) -> _Decided:
     """Give each row its side, and measure what of test is in train too."""
     split, near = wanted.split, wanted.near_duplicates
     rows = SpiltRows(known.buckets, how)
@@ -327,7 +335,9 @@ def _decide(known: _AllRows, how: Layout, wanted: Wanted, spill: Path) -> _Decid
     else:
         groups = group_rows(rows, split.by, texts)
         sides = assign(groups, _facts(known, rows, groups, split), split)
-    return _Decided(sides, groups, measure(sides, texts, near.threshold if looked_for else None))
+    fitted = fit(sides, wanted.limits, RenderedRows(rows, wanted.system, split.seed, counter))
+    leaked = measure(fitted.sides, texts, near.threshold if looked_for else None)
+    return _Decided(fitted, groups, leaked)
 
 
 def _facts(known: _AllRows, rows: SpiltRows, groups: Groups, split: SplitSettings) -> Facts:
@@ -358,11 +368,6 @@ def _version(known: _AllRows, sides: Sides, tag: str) -> Version:
         rows = digests[sides == number]
         total.update(f"{side}:{len(rows)}:".encode() + rows.tobytes())
     return Version(tag, total.hexdigest())
-
-
-def _per_side(sides: Sides) -> dict[str, int]:
-    counts = np.bincount(sides, minlength=len(SIDES)).tolist()
-    return dict(zip(SIDES, counts, strict=True))
 
 
 # ------------------------------------------------------------------- last: to files
@@ -398,7 +403,7 @@ def _write(
                 stack.enter_context(writer)
                 for writer in _writers(side, rows, version, wanted, folder)
             ]
-            for side, rows in _per_side(sides).items()
+            for side, rows in rows_per_side(sides).items()
         ]
         numbers = range(len(known.buckets))
         for number, ready in enumerate(_ahead(work, numbers)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,45 @@ def difference(before: Dataset, after: Dataset) -> Difference:
         },
         tags=_tags(before, after),
     )
+
+
+def changes(
+    record: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], store: Store
+) -> dict[str, Any] | None:
+    """Compare the data of a run with the version that the experiment had before.
+
+    Args:
+        record: The run's record.
+        earlier: The records of the experiment's earlier runs, newest first.
+        store: Where the rows are.
+
+    Returns:
+        A ``Difference`` as plain JSON; null where there was no other version, or where the rows of
+        one are not kept.
+    """
+    name = record["dataset_version"]
+    for known in earlier:
+        if name is None or known.get("dataset_version") is None:
+            continue
+        if known["dataset_version"] == name and known.get("dataset_changes"):
+            told: dict[str, Any] = known["dataset_changes"]
+            return told
+        if known["dataset_version"] != name:
+            return _compared(known, record, store)
+    return None
+
+
+def _compared(
+    known: Mapping[str, Any], record: Mapping[str, Any], store: Store
+) -> dict[str, Any] | None:
+    versions = {each.name: each for each in datasets([record, known], store)}
+    before, after = (versions.get(one["dataset_version"]) for one in (known, record))
+    if before is None or after is None or not (before.sides and after.sides):
+        return None
+    try:
+        return asdict(difference(before, after))
+    except (LlmopsError, OSError, ValueError):  # rows of an old version that cannot be read now
+        return None
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from llmops.plan.reference import before_of
 from llmops.ports import Store
 
 SCHEMA = 1
-RESULTS = {  # part of the record <- (step kind, output that holds it)
-    "statistics": ("ingest", "statistics"),
-    "profile": ("validate", "profile"),
-    "card": ("split", "card"),
-    "model": ("deploy", "model"),
-    "metrics": ("evaluate", "metrics"),
-    "safety": ("safety", "report"),
-    "gate": ("gate", "decision"),
+RESULTS = {  # part of the record <- (step kinds, output that holds it)
+    "statistics": (("ingest",), "statistics"),
+    "profile": (("validate", "prepare"), "profile"),
+    "card": (("split", "prepare"), "card"),
+    "model": (("deploy",), "model"),
+    "metrics": (("evaluate",), "metrics"),
+    "safety": (("safety",), "report"),
+    "gate": (("gate",), "decision"),
 }
 
 
@@ -94,9 +94,11 @@ def _nothing(status: str) -> dict[str, Any]:
     }
 
 
-def _result(steps: Sequence[Mapping[str, Any]], store: Store, kind: str, output: str) -> Any:
+def _result(
+    steps: Sequence[Mapping[str, Any]], store: Store, kinds: tuple[str, ...], output: str
+) -> Any:
     for step in steps:
-        if step["kind"] == kind and output in step["outputs"]:
+        if step["kind"] in kinds and output in step["outputs"]:
             artifact: Artifact = reference(step["outputs"][output])
             return json.loads(store.local_path(artifact).read_text("utf-8"))
     return None

@@ -260,8 +260,9 @@ def _changes(
     changes += [
         f"{n} changed" for n, sha in inputs.items() if before.inputs.get(n) not in (None, sha)
     ]
-    if source and before.source != source:
-        changes.append("the tables changed")
+    changes += [
+        f"the {name} changed" for name, value in source.items() if before.source.get(name) != value
+    ]
     return ", ".join(changes)
 
 

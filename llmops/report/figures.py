@@ -16,6 +16,7 @@ from llmops.report.results import Cell, Contestant, Difference
 from llmops.report.words import SHARE, figure, interval, metric_title, plain_name, signed
 
 Spec = dict[str, Any]
+Counted = Mapping[str, int]
 
 INK = "#1c2733"
 MUTED = "#576373"
@@ -141,8 +142,7 @@ def histogram_figure(
     if not any(counts):
         return None
     values = [
-        {"range": _range(low, high), "rows": rows}
-        for (low, high), rows in zip(pairwise(edges), counts, strict=True)
+        {"range": name, "rows": rows} for name, rows in zip(ranges(edges), counts, strict=True)
     ]
     fullest = values[counts.index(max(counts))]
     return spec(
@@ -171,6 +171,55 @@ def histogram_figure(
             }
         ],
     )
+
+
+def compared_figure(title: str, unit: str, before: Counted, after: Counted) -> Spec | None:
+    """Return two versions' rows side by side; ``before`` and ``after`` have the same names."""
+    shown = [name for name in after if before[name] or after[name]]
+    if not shown:
+        return None
+    values = [
+        {"name": name, "version": version, "rows": counts[name]}
+        for name in shown
+        for version, counts in (("before", before), ("after", after))
+    ]
+    color = {"domain": ["before", "after"], "range": [NEUTRAL, MAIN]}
+    return spec(
+        title=title,
+        description="; ".join(f"{name} {before[name]:,} then {after[name]:,}" for name in shown),
+        data=values,
+        height=140,
+        layer=[
+            {
+                "mark": {"type": "bar"},
+                "encoding": {
+                    "x": {
+                        "field": "name",
+                        "type": "ordinal",
+                        "sort": None,
+                        "axis": {"title": unit, "labelAngle": -40, "grid": False},
+                    },
+                    "xOffset": {"field": "version", "sort": ["before", "after"]},
+                    "color": {
+                        "field": "version",
+                        "type": "nominal",
+                        "scale": color,
+                        "legend": {"title": None, "orient": "top"},
+                    },
+                    "y": {
+                        "field": "rows",
+                        "type": "quantitative",
+                        "axis": {"title": "rows", "tickCount": 4},
+                    },
+                },
+            }
+        ],
+    )
+
+
+def ranges(edges: Sequence[int | None]) -> list[str]:
+    """Return the names of a histogram's bins; a last edge of null is open."""
+    return [_range(low, high) for low, high in pairwise(edges) if low is not None]
 
 
 def _range(low: int | None, high: int | None) -> str:

@@ -49,8 +49,10 @@ def read(
         run=run,
         provenance=_json(folder / "provenance.json", default={}),
         plan=_json(folder / "plan.json", default={}),
-        profile=reader.read("validate", "profile", reader.document),
-        card=reader.read("split", "card", reader.document),
+        profile=reader.read("validate", "profile", reader.document)
+        or reader.read("prepare", "profile", reader.document),
+        card=reader.read("split", "card", reader.document)
+        or reader.read("prepare", "card", reader.document),
         curve=reader.read("tune", "model", lambda found: tables.curve(store, cache, found)),
         quarantine=reader.read(
             "validate", "quarantined", lambda found: tables.quarantine(store, cache, found)

@@ -265,6 +265,32 @@ def data(reading: Reading, draw: Draw) -> Section:
             for name, rows in (profile.get("missing") or {}).items()
         ],
         "examples": (reading.quarantine or {}).get("examples") or [],
+        "changes": _changes(reading.run.get("dataset_changes"), draw),
+    }
+
+
+def _changes(found: Mapping[str, Any] | None, draw: Draw) -> Section:
+    """Return how the data differs from the experiment's version before."""
+    if not found:
+        return None
+    plots = []
+    for column, lengths in found["lengths"].items():
+        names = figures.ranges([*lengths["edges"], None])
+        sides = (dict(zip(names, lengths[side], strict=True)) for side in ("before", "after"))
+        title = {"input_text": "Questions", "output_text": "Answers"}.get(column, column)
+        if spec := figures.compared_figure(title, "characters", *sides):
+            plots.append({"title": title, "of": "characters", "drawing": draw(spec)})
+    counts = ({tag["tag"]: tag[side] for tag in found["tags"]} for side in ("before", "after"))
+    if spec := figures.compared_figure("Tags", "tag", *counts):
+        plots.append({"title": "Tags", "of": "tag", "drawing": draw(spec)})
+    return {
+        "before": found["before"],
+        "after": found["after"],
+        "rows": [
+            {"what": what, "rows": f"{found[what]:,}"}
+            for what in ("added", "removed", "kept", "moved")
+        ],
+        "plots": plots,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmops.data.card import CARD, card_markdown
@@ -28,7 +28,7 @@ from llmops.data.settings import (
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
 from llmops.ports import Parameter
 from llmops.prompts.prompt import Prompt
-from llmops.steps import ingest
+from llmops.steps import ingest, split
 
 if TYPE_CHECKING:
     from llmops.data.stream import Streamed
@@ -57,15 +57,21 @@ class Settings:
     licence: str = leaf("dataset.licence")
     source_terms: str = leaf("dataset.source_terms")
     acknowledged_terms: tuple[str, ...] = leaf("dataset.acknowledged_terms")
+    model_kind: str | None = leaf("model.kind", in_key=False, optional=True)
+    model_base: str | None = leaf("model.base", in_key=False, optional=True)
 
 
 def source(settings: Settings, adapters: Adapters) -> Source:
-    """Return the versions of the tables that the query reads, as ingest does.
+    """Return the versions of the tables that the query reads, and the chosen tuner's limits.
 
     Raises:
         ConfigError: If the query is refused, or lacks a column that ``dataset.columns`` names.
     """
-    return ingest.source(_ingested(settings), adapters)
+    known = ingest.source(_ingested(settings), adapters)
+    limits = split.provider_limits(settings.model_kind, settings.model_base)
+    if not limits.limits:
+        return known
+    return replace(known, facts={**known.facts, "limits": asdict(limits)})
 
 
 def run(work: Work[Settings]) -> Outcome:
@@ -92,6 +98,7 @@ def run(work: Work[Settings]) -> Outcome:
         settings.formats,
         settings.version,
         settings.near_duplicates,
+        split.provider_limits(settings.model_kind, settings.model_base),
         check.bytes,
     )
     to = Output(work.outputs["files"], work.outputs["quarantined"], work.scratch / "buckets")
@@ -137,6 +144,7 @@ def _card(settings: Settings, made: Streamed) -> dict[str, Any]:
         "digest": made.version.digest,
         "prompt": {"name": settings.prompt.name, "sha256": settings.prompt.digest()},
         "rows": made.rows,
+        "limits": made.limits,
         "method": settings.split.method,
         "seed": settings.split.seed,
         "by": list(settings.split.by if groups is None else groups.joined_by),
@@ -158,7 +166,7 @@ def _write_json(work: Work[Settings], name: str, value: Any) -> None:
 
 KIND = StepKind(
     name="prepare",
-    revision=1,
+    revision=2,  # what a tuner would refuse is left out, and the card says so
     run=run,
     settings=Settings,
     gives=(
@@ -171,6 +179,8 @@ KIND = StepKind(
     code=(
         "llmops.data.stream",
         "llmops.data.spilt",
+        "llmops.data.limits",
+        "llmops.data.examples",
         "llmops.data.cells",
         "llmops.data.card",
         "llmops.prompts.prompt",

@@ -23,21 +23,24 @@ class Settings:
     """What transform reads of the config."""
 
     prompt: Prompt = leaf("prompt")
+    memory_limit: str = leaf("dataset.memory_limit", in_key=False)
 
 
 def run(work: Work[Settings]) -> Outcome:
     """Render every row, in order.
 
     Raises:
-        ConfigError: If the template is wrong.
+        ConfigError: If the template is wrong, or the memory limit too small to work with.
     """
+    from llmops.data.memory import share_out
     from llmops.data.parquet import RowWriter, count_rows
 
     prompt, source = work.settings.prompt, work.inputs["rows"]
     prompt.check()
     schema, total = _schema(source, prompt), count_rows(source)
+    batch_bytes = share_out(work.settings.memory_limit).batch_bytes
     with RowWriter(work.outputs["examples"], schema) as writer:
-        for table in _rendered(source, schema, prompt):
+        for table in _rendered(source, schema, prompt, batch_bytes):
             writer.write(table)
             work.progress(writer.rows, total, "rendering prompts")
     return Outcome(
@@ -55,12 +58,14 @@ def _schema(source: Path, prompt: Prompt) -> pa.Schema:
     return added.with_metadata({PROMPT_NAME: prompt.name, PROMPT_SHA256: prompt.digest()})
 
 
-def _rendered(source: Path, schema: pa.Schema, prompt: Prompt) -> Iterator[pa.Table]:
+def _rendered(
+    source: Path, schema: pa.Schema, prompt: Prompt, batch_bytes: int
+) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     from llmops.data.parquet import read_batches
 
-    for batch in read_batches(source):
+    for batch in read_batches(source, batch_bytes=batch_bytes):
         texts = [prompt.render(question) for question in batch.column(QUESTION).to_pylist()]
         system = pa.array([prompt.system] * batch.num_rows, pa.string())
         columns = [*batch.columns, pa.array(texts, pa.string()), system]

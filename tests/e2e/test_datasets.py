@@ -57,6 +57,29 @@ def test_a_difference_counts_rows_that_came_went_and_moved(workspace):
     assert told["changed"]["method"] == ["group", "hash"]
 
 
+def test_a_run_compares_its_data_with_the_version_before(workspace):
+    found = versions(workspace)
+    first, (later, *_) = found["group"]["runs"][0], found["hash"]["runs"][::-1]
+    assert record(workspace, first)["dataset_changes"] is None
+    changes = record(workspace, later)["dataset_changes"]
+    assert (changes["before"], changes["after"]) == (found["group"]["name"], found["hash"]["name"])
+    assert changes["moved"] > 0
+    page = next(workspace.glob(f"runs/so_python/{later}/report.html")).read_text()
+    assert "Since the version before" in page
+    assert "Questions" in page
+
+
+def record(workspace, run):
+    return json.loads((workspace / "runs" / "so_python" / run / "run.json").read_text())
+
+
+def test_a_run_in_one_pass_names_its_data_too(workspace):
+    found = versions(workspace)["hash"]
+    kinds = {record(workspace, run)["steps"][0]["kind"] for run in found["runs"]}
+    assert kinds == {"ingest", "prepare"}
+    assert {record(workspace, run)["dataset_version"] for run in found["runs"]} == {found["name"]}
+
+
 def test_a_card_is_shown_by_the_beginning_of_its_name(workspace):
     name = versions(workspace)["group"]["name"]
     assert llmops(workspace, "datasets", "show", name[:-2])["card"]["dataset_version"] == name

@@ -352,7 +352,7 @@ def _profile(rows: Sequence[Mapping[str, Any]], text: str) -> dict[str, Any]:
 
     profile = Profile(Counter(Tokens()), None, Tally())
     tagged = [{**row, "tags": f"python|re{text.split()[0] if text else ''}"} for row in rows]
-    profile.add(pa.Table.from_pylist(tagged))
+    profile.add_table(pa.Table.from_pylist(tagged))
     counts = Counts(given=len(rows) + 9, good=len(rows), quarantined=4, duplicates=5)
     return profile.to_json(counts, {"null_question": 1, "short_answer": 2, "duplicate_bytes": 1})
 

@@ -84,8 +84,9 @@ def settings(kind: StepKind, values: Mapping[str, Any]) -> Any:
     for field in dataclasses.fields(kind.settings):
         node: Any = values
         for part in field.metadata["leaf"].split("."):
-            node = node[part]
-        read[field.name] = node
+            node = node.get(part, {}) if field.metadata["optional"] else node[part]
+        if not (field.metadata["optional"] and node == {}):
+            read[field.name] = node
     return msgspec.convert(read, kind.settings)
 
 
