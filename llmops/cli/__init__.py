@@ -54,6 +54,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
     "The model at work": {
         "predict": Verb("llmops.cli.predict", "ask a model, or answer a file's rows"),
+        "chat": Verb("llmops.cli.chat", "talk with a model"),
         "serve": Verb("llmops.cli.serve", "answer over HTTP, as OpenAI does too"),
         "logs": Verb("llmops.cli.logs", "query what was asked and answered"),
         "safety": Verb("llmops.cli.safety", "test what is caught and what is false alarm"),
