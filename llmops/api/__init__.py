@@ -18,7 +18,7 @@ from llmops.api.planning import (
     plan_members,
 )
 from llmops.api.predicting import predict_file, predict_query
-from llmops.api.running import reproduce, run
+from llmops.api.running import attach, reproduce, run
 from llmops.api.safety import safety_test
 from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
@@ -29,6 +29,7 @@ __all__ = [
     "Sweep",
     "SweepOptions",
     "accept",
+    "attach",
     "check_budget",
     "compile_pipeline",
     "datasets",

@@ -18,6 +18,7 @@ from llmops.config import project, schemas
 _SELECTION = ("--limit", "--from", "--only", "--force")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "run": (
+        "--detach",
         *_SELECTION,
         "--json",
         "--multirun",
@@ -51,7 +52,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 FOLLOWING: Mapping[str, tuple[str, ...]] = {
-    "runs": ("list", "show"),
+    "runs": ("list", "show", "attach"),
     "sweeps": ("list", "show", "resume"),
     "models": ("list", "show", "promote", "pull"),
     "warehouse": ("tables", "preview", "query", "load"),
@@ -89,7 +90,7 @@ def _offered(before: Sequence[str], current: str) -> Iterable[str]:
         return _steps(before)
     if verb in FOLLOWING and len(before) == 1:
         return FOLLOWING[verb]
-    if verb in TAKE_RUN or before[:2] == ["runs", "show"]:
+    if verb in TAKE_RUN or before[:2] in (["runs", "show"], ["runs", "attach"]):
         return _runs()
     if verb in TAKE_OVERRIDES:
         is_key = verb == "explain" and len(before) == 1

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmops.api import Run
 
-SUMMARY = "list runs, show one"
+SUMMARY = "list runs, show one, go on with one that runs elsewhere"
 
 
 def main(argv: Sequence[str]) -> int:
-    """List the workspace's runs, or show one."""
+    """List the workspace's runs, show one, or attach to one."""
     arguments = _parser().parse_args(argv)
     handled: int = arguments.command(arguments)
     return handled
@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="llmops runs", description=SUMMARY, epilog="example:  llmops runs list --json"
     )
-    verbs = parser.add_subparsers(required=True, metavar="list | show")
+    verbs = parser.add_subparsers(required=True, metavar="list | show | attach")
     listing = verbs.add_parser("list", help="all runs, newest first")
     listing.add_argument("experiment", nargs="?", metavar="EXPERIMENT")
     listing.add_argument("--json", action="store_true")
@@ -33,7 +33,29 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it")
     showing.add_argument("--json", action="store_true")
     showing.set_defaults(command=_show)
+    attaching = verbs.add_parser(
+        "attach", help="follow a run that goes on elsewhere, and finish its record"
+    )
+    attaching.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it")
+    attaching.add_argument("--json", action="store_true")
+    attaching.set_defaults(command=_attach)
     return parser
+
+
+def _attach(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from llmops import api
+    from llmops.cli.screens import RunScreen, show_result
+    from llmops.cli.selection import cancels
+
+    console = Console(stderr=arguments.json)
+    with RunScreen(console) as screen:
+        run = api.attach(arguments.run, cancels=cancels, on_event=screen.event)
+    if arguments.json:
+        print(json.dumps(run.record, indent=1, ensure_ascii=False))
+    show_result(run.record, run.folder, console)
+    return run.exit_code
 
 
 def _list(arguments: argparse.Namespace) -> int:
