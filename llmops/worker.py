@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops.adapters.catalog import open_adapters, open_store
+from llmops.adapters.store.address import read_text
 from llmops.artifacts import Artifact, canonical_json, digest, read_reference
 from llmops.errors import BackendError, LlmopsError, Pending
 from llmops.execute import Result, Task, execute
@@ -88,7 +89,7 @@ def read_config(uri: str) -> dict[str, Any]:
         BackendError: If it is missing or is not what its address says.
     """
     try:
-        config: dict[str, Any] = json.loads(_read_text(uri))
+        config: dict[str, Any] = json.loads(read_text(uri, Path.cwd()))
     except (OSError, ValueError) as exc:
         raise BackendError(f"the resolved config cannot be read: {uri}: {exc}") from exc
     if digest(config) != uri.rpartition("/")[2]:
@@ -105,16 +106,6 @@ def _here(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if _beside_the_run() or not environment:
         return config
     return {**config, "env": {**environment, "credentials": None}}
-
-
-def _read_text(uri: str) -> str:
-    if "://" not in uri:
-        return Path(uri).read_text("utf-8")
-    import fsspec
-
-    with fsspec.open(uri, "r", encoding="utf-8") as file:
-        text: str = file.read()
-    return text
 
 
 def _execute(

@@ -37,7 +37,11 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
             "llmops.adapters.warehouse.bigquery", "open_warehouse", "gcp", cloud=True
         ),
     },
-    "store": {"folder": Entry("llmops.adapters.store.folder", "open_store")},
+    "store": {
+        "folder": Entry("llmops.adapters.store.folder", "open_store"),
+        "gcs": Entry("llmops.adapters.store.gcs", "open_store", "gcp", cloud=True),
+        "fsspec": Entry("llmops.adapters.store.fsspec", "open_store"),
+    },
     "tuner": {"local": Entry("llmops.adapters.model.local_tuner", "open_tuner", "local")},
     "generator": {
         "local": Entry("llmops.adapters.model.local_generator", "open_generator", "local"),
