@@ -42,6 +42,7 @@ class Workspace:
             f"model.endpoint={provider.address}/v1",
             "model.api_key='${secret:PROVIDER_KEY}'",
             "model.attempts=1",
+            "evaluation.metrics=[rouge_l]",
         ]
         self.environment = {
             **os.environ,
@@ -168,7 +169,7 @@ def test_a_server_that_is_asked_to_stop_ends_with_0(workspace):
     assert process.returncode == 0
 
 
-class _served:
+class _served:  # noqa: N801 - a context manager, used like a function
     def __init__(self, workspace: Workspace, *overrides: str) -> None:
         self.process = subprocess.Popen(
             workspace.command(
