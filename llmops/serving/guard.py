@@ -57,6 +57,7 @@ class Guard:
         self.metrics = metrics
         self.routes = routes
         self.clients = Clients(settings.tokens)
+        self.is_worker = False  # of several, that a parent keeps alive
         self.draining = False
         self.models: Models | None = None  # open while the server runs
         self.failure: LlmopsError | None = None  # why the server could not start

@@ -61,7 +61,9 @@ def from_environment() -> Guard:
     """Make a worker's application of what its parent left in the environment."""
     told = json.loads(os.environ[VARIABLE])
     _configure_logging()
-    return made(read_settings(told["config"]), told["overrides"])
+    guard = made(read_settings(told["config"]), told["overrides"])
+    guard.is_worker = True
+    return guard
 
 
 def server_config(app: Any, settings: ServeSettings, **options: Any) -> uvicorn.Config:

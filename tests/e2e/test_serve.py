@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -43,6 +44,7 @@ class Workspace:
             "model.api_key='${secret:PROVIDER_KEY}'",
             "model.attempts=1",
             "evaluation.metrics=[rouge_l]",
+            "gate.rules=[]",
         ]
         self.environment = {
             **os.environ,
@@ -169,30 +171,25 @@ def test_a_server_that_is_asked_to_stop_ends_with_0(workspace):
     assert process.returncode == 0
 
 
-class _served:  # noqa: N801 - a context manager, used like a function
-    def __init__(self, workspace: Workspace, *overrides: str) -> None:
-        self.process = subprocess.Popen(
-            workspace.command(
-                "serve", "--model", "untuned", "--json", "serve.port=0",
-                *overrides, *workspace.chosen,
-            ),
-            env=workspace.environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
-
-    def __enter__(self):
-        told = json.loads(self.process.stdout.readline())
-        _until(lambda: _ready(told["address"]), 90)
-        return self.process, told["address"], told["token"]
-
-    def __exit__(self, *exc: object) -> None:
-        self.process.send_signal(signal.SIGTERM)
+@contextmanager
+def _served(workspace: Workspace, *overrides: str):
+    served = ["serve", "--model", "untuned", "--json", "serve.port=0", *overrides]
+    process = subprocess.Popen(
+        workspace.command(*served, *workspace.chosen),
+        env=workspace.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
         try:
-            self.process.wait(60)
+            told = json.loads(process.stdout.readline())
+            _until(lambda: _ready(told["address"]), 90)
+            yield process, told["address"], told["token"]
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
+            if process.poll() is None:
+                process.kill()
 
 
 def _ready(address: str) -> bool:
