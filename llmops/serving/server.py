@@ -6,8 +6,10 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -100,6 +102,9 @@ class Server(uvicorn.Server):
 
 def _run_one(guard: Guard, listening: socket.socket, on_start: Callable[[], None]) -> None:
     server = Server(server_config(guard, guard.settings), on_start)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stopped)  # uvicorn raises it again once it has drained
     try:
         server.run(sockets=[listening])
     except SystemExit:
@@ -107,6 +112,11 @@ def _run_one(guard: Guard, listening: socket.socket, on_start: Callable[[], None
             raise
     if guard.failure is not None:
         raise guard.failure
+
+
+def _stopped(number: int, frame: object) -> None:
+    """Do nothing: a server that was asked to stop, and did, has done its work."""
+    del number, frame
 
 
 def _run_many(
