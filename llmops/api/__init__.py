@@ -6,6 +6,7 @@
 >>> run.record["metrics"]["contestants"]["tuned"]["loss"]["value"]
 """
 
+from llmops.api.ancestry import compare, lineage
 from llmops.api.answering import find_model, open_model, predict, serve_config
 from llmops.api.collecting import Collected, gc
 from llmops.api.gates import check_gate
@@ -32,6 +33,7 @@ from llmops.api.predicting import predict_file, predict_query
 from llmops.api.prompts import diff_prompts, prompt, prompt_names, render_prompt, try_prompt
 from llmops.api.running import attach, reproduce, run
 from llmops.api.safety import safety_test
+from llmops.api.site import Site, site
 from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
@@ -39,18 +41,21 @@ __all__ = [
     "EVERYTHING",
     "Collected",
     "Run",
+    "Site",
     "Sweep",
     "SweepOptions",
     "accept",
     "attach",
     "check_budget",
     "check_gate",
+    "compare",
     "compile_pipeline",
     "datasets",
     "diff",
     "diff_prompts",
     "find_model",
     "gc",
+    "lineage",
     "open_model",
     "plan",
     "plan_members",
@@ -70,6 +75,7 @@ __all__ = [
     "serve_config",
     "show",
     "show_sweep",
+    "site",
     "sweep",
     "sweeps",
     "tag_run",
