@@ -9,6 +9,7 @@
   x BackendError    5: a disk, a service or a model failed; ``retryable``: asking again can help
     + DamagedObject    an object of the store is missing or not what its name says
     + Pending          a remote job is still at work; asking again goes on waiting for it
+  x Unattended      5, or 130 and 143: a run goes on elsewhere and nobody follows it any more
   x StepFailed      the exit code of the step that failed
   x Interrupted     130 or 143: the user or the system asked to stop
 
@@ -92,6 +93,14 @@ class Pending(BackendError):
     def __init__(self, problem: str, *, job: str, hint: str = "") -> None:
         super().__init__(problem, hint=hint, retryable=True)
         self.job = job
+
+
+class Unattended(LlmopsError):
+    """A run goes on elsewhere, and this process follows it no more; nothing is lost."""
+
+    def __init__(self, problem: str, *, run_id: str, exit_code: int = 5) -> None:
+        super().__init__(problem, hint=f"python -m llmops runs attach {run_id}")
+        self.exit_code = exit_code
 
 
 class StepFailed(LlmopsError):

@@ -434,6 +434,18 @@ class Tuner(Protocol):
         ...
 
 
+class RemoteTuner(Tuner, Protocol):
+    """A tuner whose jobs run with a provider, and which may raise Pending."""
+
+    def has_ended(self, job: str) -> bool:
+        """Say whether the job that ``Pending`` named has ended, well or not. Costs nothing.
+
+        Raises:
+            BackendError: If the provider does not answer.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class GenerationSettings:
     """How to generate; ``temperature`` 0 is greedy.

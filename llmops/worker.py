@@ -3,7 +3,8 @@
 It gets the config's address, the run's id, its step's name and where its reference files lie.
 It reads the config, opens the store, runs the step, and leaves a report in the store. On one
 machine the run's parent sets ``LLMOPS_RUN_FOLDER`` (for logs and progress) and
-``LLMOPS_RUN_PID`` (the process without which the work has no purpose).
+``LLMOPS_RUN_PID`` (the process without which the work has no purpose); elsewhere progress goes
+into the store, and a step that only waits for a provider's job ends its task.
 """
 
 from __future__ import annotations
@@ -15,24 +16,27 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llmops.adapters.catalog import open_adapters, open_store
-from llmops.artifacts import canonical_json, digest, read_reference
+from llmops.adapters.store.address import read_text
+from llmops.artifacts import Artifact, canonical_json, digest, read_reference
 from llmops.errors import BackendError, LlmopsError, Pending
 from llmops.execute import Result, Task, execute
 from llmops.files import refusal
-from llmops.plan.graph import build_graph
+from llmops.plan.graph import Graph, Node, build_graph
 from llmops.ports import Store
 from llmops.secrecy import copy_masked, masked
 from llmops.steps import step_kinds
 
-REQUEST = "_request"  # the report in which the parent says which steps are to run again
+REQUEST = "_request"  # the report in which the parent says what the config does not; see request()
+PROGRESS = "_progress-"  # and the step: the report in which a worker elsewhere says how far it is
 POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 0.2
+STORED_PROGRESS_SECONDS = 10.0  # each is an object of a bucket
 
 
 def work(
@@ -56,9 +60,9 @@ def work(
     """
     _send_output_to_log(step)
     leave_with_the_run()
-    config = read_config(config_uri)
+    config = _here(read_config(config_uri))
     store = open_store(config, Path.cwd())
-    events = Events(step)
+    events = Events(step, run_id, store)
     started = time.monotonic()
     try:
         events.send(event="start")
@@ -70,6 +74,8 @@ def work(
         events.send(event="end", status="failed")
         store.write_report(run_id, step, report)
         traceback.print_exc()
+        if isinstance(exc, Pending) and not _beside_the_run():
+            return  # whoever follows the run waits for the job, and pays no machine for that
         raise SystemExit(1) from exc
     status = "cached" if result.cached else "done"
     store.write_report(run_id, step, _success(result, status))
@@ -83,7 +89,7 @@ def read_config(uri: str) -> dict[str, Any]:
         BackendError: If it is missing or is not what its address says.
     """
     try:
-        config: dict[str, Any] = json.loads(_read_text(uri))
+        config: dict[str, Any] = json.loads(read_text(uri, Path.cwd()))
     except (OSError, ValueError) as exc:
         raise BackendError(f"the resolved config cannot be read: {uri}: {exc}") from exc
     if digest(config) != uri.rpartition("/")[2]:
@@ -91,14 +97,15 @@ def read_config(uri: str) -> dict[str, Any]:
     return config
 
 
-def _read_text(uri: str) -> str:
-    if "://" not in uri:
-        return Path(uri).read_text("utf-8")
-    import fsspec
+def _here(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config as it holds where this runs: a task has its machine's own credentials.
 
-    with fsspec.open(uri, "r", encoding="utf-8") as file:
-        text: str = file.read()
-    return text
+    Those that ``env.credentials`` describes belong to whoever started the run.
+    """
+    environment = config.get("env")
+    if _beside_the_run() or not environment:
+        return config
+    return {**config, "env": {**environment, "credentials": None}}
 
 
 def _execute(
@@ -109,15 +116,52 @@ def _execute(
     inputs: Mapping[str, str],
     events: Events,
 ) -> Result:
-    kinds = step_kinds(config["project"]["steps"])
+    request = store.read_report(run_id, REQUEST) or {}
+    kinds = step_kinds(config["project"]["steps"], request.get("components"))
+    node = build_graph(config["pipeline"], kinds).node(step)
+    _check_revision(node, request.get("revisions", {}))
     task = Task(
-        node=build_graph(config["pipeline"], kinds).node(step),
+        node=node,
         config=config,
         run_id=run_id,
-        inputs={name: read_reference(Path(path)) for name, path in inputs.items()},
-        forced=step in (store.read_report(run_id, REQUEST) or {}).get("forced", ()),
+        inputs={name: _reference(Path(path), store) for name, path in inputs.items()},
+        forced=step in request.get("forced", ()),
     )
     return execute(task, store, open_adapters(config, store, Path.cwd()), events.progress)
+
+
+def request(graph: Graph, forced: Sequence[str], components: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the parent tells its workers beside the config.
+
+    Args:
+        graph: The run's pipeline.
+        forced: Steps that run again although they are known.
+        components: Texts of the component files that steps use: no worker has the config folder.
+    """
+    revisions = {node.name: node.kind.revision for node in graph.nodes}
+    return {"forced": list(forced), "components": dict(components), "revisions": revisions}
+
+
+def _check_revision(node: Node, planned: Mapping[str, int]) -> None:
+    """Refuse to work with code other than what the run was planned with.
+
+    Raises:
+        BackendError: If the image holds another revision of the step.
+    """
+    wanted = planned.get(node.name, node.kind.revision)
+    if wanted != node.kind.revision:
+        raise BackendError(
+            f"the run was planned with revision {wanted} of {node.kind.name}, this "
+            f"environment has revision {node.kind.revision}",
+            hint="build engine.image from the llmops that starts the run: docs/engines.md",
+        )
+
+
+def _reference(path: Path, store: Store) -> Artifact:
+    """Read a reference file; one of the store's own is looked up there if it is not mounted."""
+    if path.parent.name == "refs" and not path.exists():
+        return store.find(path.stem)
+    return read_reference(path)
 
 
 def _write_reference(path: Path, text: str) -> None:
@@ -155,28 +199,36 @@ def _failure(raised: BaseException) -> dict[str, Any]:
 # ------------------------------------------------------- living beside the run
 
 
-class Events:
-    """Progress of one step as JSON lines in the run's folder; silent without one."""
+def _beside_the_run() -> bool:
+    """Say whether the run's own process is on this machine and follows this one."""
+    return "LLMOPS_RUN_PID" in os.environ
 
-    def __init__(self, step: str) -> None:
+
+class Events:
+    """Progress of one step: as JSON lines in the run's folder; elsewhere the last, in the store."""
+
+    def __init__(self, step: str, run_id: str, store: Store) -> None:
         folder = os.environ.get("LLMOPS_RUN_FOLDER")
         self.path = Path(folder) / "logs" / "progress.jsonl" if folder else None
-        self.step = step
+        self.step, self.run_id, self.store = step, run_id, store
+        self.seconds = PROGRESS_SECONDS if folder else STORED_PROGRESS_SECONDS
         self.last = 0.0
 
     def progress(self, done: float, total: float | None, note: str = "") -> None:
-        """Report progress, at most a few times a second; the last step always."""
+        """Report progress, but not too often; on one machine the last of it always."""
         now = time.monotonic()
-        if now - self.last >= PROGRESS_SECONDS or done == total:
+        if now - self.last >= self.seconds or (self.path and done == total):
             self.last = now
-            self.send(event="progress", done=done, total=total, note=note)
+            self.send(event="progress", done=done, total=total, note=masked(note))
 
     def send(self, **event: Any) -> None:
-        """Append one line; lines are short enough to be written whole."""
+        """Append one line, short enough to be written whole; or replace the stored event."""
         if self.path:
             line = masked(canonical_json({"step": self.step, **event})) + "\n"
             with self.path.open("ab") as file:
                 file.write(line.encode("utf-8", "replace"))
+        elif event["event"] != "end":  # the report itself says that
+            self.store.write_report(self.run_id, f"{PROGRESS}{self.step}", event)
 
 
 def leave_with_the_run() -> None:

@@ -7,8 +7,18 @@
 """
 
 from llmops.api.answering import find_model, open_model, predict, serve_config
+from llmops.api.collecting import Collected, gc
 from llmops.api.opening import validate, validate_members
-from llmops.api.past import Run, accept, datasets, runs, show
+from llmops.api.past import (
+    Run,
+    accept,
+    datasets,
+    query_runs,
+    run_rows,
+    runs,
+    show,
+    tag_run,
+)
 from llmops.api.planning import (
     EVERYTHING,
     check_budget,
@@ -18,31 +28,36 @@ from llmops.api.planning import (
     plan_members,
 )
 from llmops.api.predicting import predict_file, predict_query
-from llmops.api.running import reproduce, run
+from llmops.api.running import attach, reproduce, run
 from llmops.api.safety import safety_test
 from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
 __all__ = [
     "EVERYTHING",
+    "Collected",
     "Run",
     "Sweep",
     "SweepOptions",
     "accept",
+    "attach",
     "check_budget",
     "compile_pipeline",
     "datasets",
     "diff",
     "find_model",
+    "gc",
     "open_model",
     "plan",
     "plan_members",
     "predict",
     "predict_file",
     "predict_query",
+    "query_runs",
     "reproduce",
     "resume",
     "run",
+    "run_rows",
     "runs",
     "safety_test",
     "serve_config",
@@ -50,6 +65,7 @@ __all__ = [
     "show_sweep",
     "sweep",
     "sweeps",
+    "tag_run",
     "validate",
     "validate_members",
     "verify_store",

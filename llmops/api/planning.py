@@ -112,7 +112,7 @@ def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
 
     composed = validate(overrides)
     graph = graph_of(composed)
-    compile_graph(graph, composed.config["engine"]["image"], target)
+    compile_graph(graph, composed.config["engine"], target)
 
 
 def planned_against(opened: Opened, selection: Selection, against: str | None) -> Plan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,28 +12,31 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
 from llmops.api.planning import EVERYTHING, check_budget, planned_against
+from llmops.api.registering import promote
 from llmops.artifacts import canonical_json
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import Checked, checked
-from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFailed, unknown_name
+from llmops.engines.engine import Assignment, engine
+from llmops.engines.jobs import logs, read_facts, read_parts
+from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFailed, Unattended
 from llmops.files import refusal
 from llmops.lineage import machine, record
 from llmops.lineage.datasets import changes
 from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
 from llmops.plan import cost
-from llmops.plan.build import Plan, Selection
-from llmops.plan.graph import build_graph
+from llmops.plan.build import Plan, Selection, read_plan
+from llmops.plan.graph import Graph, build_graph
 from llmops.plan.side import Side
 from llmops.ports import Store
 from llmops.processes import this_process
-from llmops.worker import REQUEST
+from llmops.steps import COMPONENTS
+from llmops.worker import REQUEST, request
 
 if TYPE_CHECKING:
     from llmops.review.reproduction import Reproduction
 
-ENGINES: Mapping[str, str] = {"local": "llmops.engines.local"}
 PAID = {"tuner", "generator", "registry"}  # what a reproduction takes from the store if it can
 Event = Mapping[str, Any]
 Promotion = Literal["own", "chosen", "nothing"]
@@ -48,6 +50,8 @@ def run(
     budget: float | None = None,
     score_on: Side = "test",
     promote: Promotion = "own",
+    detach: bool = False,
+    cancels: Callable[[], bool] = lambda: True,
     on_plan: Callable[[Plan], None] = lambda plan: None,
     on_start: Callable[[Path], None] = lambda folder: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -63,6 +67,9 @@ def run(
             validation rows leaves the test side alone and promotes nothing.
         promote: What a passed gate promotes: what this run decided itself; for the ``chosen``
             member of a sweep also what was found in the store; or ``nothing``.
+        detach: Return once the work is handed over, of an engine that runs it elsewhere; the
+            record then says ``running``, and ``attach`` finishes it.
+        cancels: Asked after a Ctrl-C, where ``engine.on_interrupt`` is ``ask``: end the job too?
         on_plan: Called with the plan before anything starts.
         on_start: Called with the run's folder once it is there.
         on_event: Called with each progress event of a step: ``step``, ``event`` (``start``,
@@ -76,8 +83,11 @@ def run(
         Refused: If the estimate is not certainly within the budget; nothing has run then.
         BackendError: If the run folder or the store cannot be written.
         Interrupted: On Ctrl-C or SIGTERM; the record says so.
+        Unattended: If the run goes on elsewhere and cannot be followed; ``attach`` can later.
     """
     known = checked(overrides)
+    if detach:
+        _check_detachable(known.config)
     changes = adjustments(known.config, limit, score_on)
     opened = open_config(
         adjusted(known.config, changes),
@@ -87,9 +97,65 @@ def run(
     planned = planned_against(opened, selection, "store")
     on_plan(planned)
     check_budget([planned], budget)
-    runner = _Runner(opened, selection, score_on=score_on, promote=promote)
-    on_start(runner.folder.path)
-    return runner.run(planned, on_event)
+    identity = _new_identity(opened, score_on=score_on, promote=promote)
+    on_start(identity.folder.path)
+    handling = Handling(on_event, detach, cancels)
+    return _Runner(opened, selection, identity).run(planned, handling)
+
+
+def attach(
+    name: str,
+    *,
+    cancels: Callable[[], bool] = lambda: True,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Run:
+    """Follow a run that goes on elsewhere, and finish its record; one that has ended is returned.
+
+    A run whose process died before it could submit its job is submitted now: its name is looked
+    for first, so nothing is submitted twice.
+
+    Args:
+        name: The run's id, the beginning of it, or a path to its folder.
+        cancels: As of ``run``.
+        on_event: As of ``run``.
+
+    Raises:
+        ConfigError: If there is no such run, or it ran on this machine.
+        Interrupted: As ``run``.
+        Unattended: As ``run``.
+    """
+    folder = find_run(workspace(), name)
+    recorded, config = folder.record(), folder.config()
+    if recorded["status"] != "running":
+        return Run(folder.path, recorded)
+    if config["engine"]["kind"] == "local":
+        raise ConfigError(
+            f"run {recorded['run_id']} ran on this machine, and its process is gone or still there",
+            hint="the same `run` command goes on from its last finished step",
+        )
+    opened = open_config(config, tuple(recorded["overrides"]), folder.origins)
+    plain = folder.plan()
+    forced = tuple(step["name"] for step in plain["steps"] if step["forced"])
+    runner = _Runner(opened, Selection(force=forced), _identity_of(folder, recorded))
+    return runner.go_on(
+        read_plan(plain, opened.store.entry), plain["estimate"], Handling(on_event, False, cancels)
+    )
+
+
+def _check_detachable(config: Mapping[str, Any]) -> None:
+    from llmops.engines.remote import tuner_may_leave
+
+    if config["engine"]["kind"] == "local":
+        raise ConfigError(
+            "--detach: engine local runs in processes of this command, which end with it",
+            hint="choose an engine that runs elsewhere: engine=vertex or engine=kubeflow",
+        )
+    if tuner_may_leave(config):
+        raise ConfigError(
+            "--detach: nobody would be there when the tuning job of the provider has ended, for "
+            "model.tuner.waiting.max_wait_s lets the step that waits for it end",
+            hint="model.tuner.waiting.max_wait_s=null lets its task wait",
+        )
 
 
 def reproduce(
@@ -131,7 +197,8 @@ def reproduce(
     planned = planned_against(opened, selection, "store")
     on_plan(planned)
     check_budget([planned], None)
-    made = _Runner(opened, selection, reproduces=before["run_id"]).run(planned, on_event)
+    identity = _new_identity(opened, reproduces=before["run_id"])
+    made = _Runner(opened, selection, identity).run(planned, Handling(on_event))
     if made.record["status"] == "failed":
         error = made.record["error"]
         raise StepFailed(
@@ -156,36 +223,92 @@ def _check_resolved(config: Mapping[str, Any], path: Path) -> None:
     raise_all(Problem(str(path), dotted(m.path), m.expected, m.got, m.hint) for m in found)
 
 
+@dataclass(frozen=True)
+class Handling:
+    """How whoever started a run wants to hear of it; see ``run``."""
+
+    on_event: Callable[[Event], None]
+    detach: bool = False
+    cancels: Callable[[], bool] = lambda: True
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What a run is from its start to its end, whichever process looks after it."""
+
+    run_id: str
+    started: datetime
+    folder: RunFolder
+    surroundings: Mapping[str, Any]  # as they were at the start
+    reproduces: str | None = None  # such a run moves no alias
+    score_on: Side = "test"  # nor does one that did not see the test side
+    promote: Promotion = "own"
+
+    @property
+    def promotes(self) -> bool:
+        """Whether what the gate passes is promoted."""
+        return self.reproduces is None and self.score_on == "test" and self.promote != "nothing"
+
+
+def _new_identity(
+    opened: Opened,
+    *,
+    reproduces: str | None = None,
+    score_on: Side = "test",
+    promote: Promotion = "own",
+) -> _Identity:
+    started = datetime.now(UTC)
+    run_id = new_run_id(started)
+    folder = RunFolder.create(opened.workspace, opened.config["name"], run_id)
+    surroundings = machine.surroundings(opened.workspace)
+    return _Identity(run_id, started, folder, surroundings, reproduces, score_on, promote)
+
+
+def _identity_of(folder: RunFolder, recorded: Mapping[str, Any]) -> _Identity:
+    return _Identity(
+        recorded["run_id"],
+        datetime.fromisoformat(recorded["started"]),
+        folder,
+        {name: recorded[name] for name in machine.SURROUNDINGS},
+        recorded["reproduces"],
+        recorded["scored_on"],
+    )
+
+
 class _Runner:
     """Carries out one plan and writes its run folder."""
 
-    def __init__(
-        self,
-        opened: Opened,
-        selection: Selection,
-        reproduces: str | None = None,
-        score_on: Side = "test",
-        promote: Promotion = "own",
-    ) -> None:
+    def __init__(self, opened: Opened, selection: Selection, identity: _Identity) -> None:
         self.opened = opened
-        self.reproduces = reproduces  # such a run moves no alias
-        self.score_on = score_on  # nor does one that did not see the test side
-        self.promote = promote
         self.selection = selection
-        self.started = datetime.now(UTC)
-        self.run_id = new_run_id(self.started)
-        self.folder = RunFolder.create(opened.workspace, opened.config["name"], self.run_id)
-        self.surroundings = machine.surroundings(opened.workspace)  # as they were at the start
+        self.identity = identity
+        self.run_id, self.folder = identity.run_id, identity.folder
         self.process = this_process()
         self.engine_started = False
+        self.estimate: Mapping[str, Any] = {}
 
-    def run(self, plan: Plan, on_event: Callable[[Event], None]) -> Run:
-        self._write_inputs(plan)
+    def run(self, plan: Plan, handling: Handling) -> Run:
+        assert plan.estimate is not None
+        self.folder.write_yaml("config.yaml", self.opened.config)
+        self.folder.write_json("provenance.json", self.opened.origins())
+        self.folder.write_json("plan.json", plan.as_json())
+        self.folder.write_json("run.json", self._record(plan, "running", None))
+        return self.go_on(plan, plan.estimate.as_json(), handling)
+
+    def go_on(self, plan: Plan, estimate: Mapping[str, Any], handling: Handling) -> Run:
+        """Carry the plan out, from where an earlier process left off."""
+        self.estimate = estimate
         try:
             if plan.to_run:
-                plan = self._start_engine(plan, on_event)
+                outcome = self._start_engine(plan, handling)
+                plan = outcome.plan
+                if not outcome.ended:
+                    return self._still_running(plan, None)
         except Interrupted as exc:
             self._finish(plan, "interrupted", _error(exc))
+            raise
+        except Unattended as exc:
+            self._still_running(plan, exc)
             raise
         except LlmopsError as exc:
             return self._finish(plan, "failed", _error(exc))
@@ -196,17 +319,13 @@ class _Runner:
             return self._finish(plan, "failed", _error(refused))
         return self._finish(plan, "succeeded", None)
 
-    def _write_inputs(self, plan: Plan) -> None:
-        self.folder.write_yaml("config.yaml", self.opened.config)
-        self.folder.write_json("provenance.json", self.opened.origins())
-        self.folder.write_json("plan.json", plan.as_json())
-        self.folder.write_json("run.json", self._record(plan, "running", None))
-
-    def _start_engine(self, plan: Plan, on_event: Callable[[Event], None]) -> Plan:
+    def _start_engine(self, plan: Plan, handling: Handling) -> _Outcome:
         """Run the plan; if an object of the store turns out damaged, plan anew, once."""
         self.opened.store.clear_temporary()
-        for attempt in (1, 2):
-            self._engine(plan, on_event)
+        first = read_facts(self.folder.path).get("attempt", 1)
+        for attempt in range(first, 3):
+            if not self._engine(plan, attempt, handling):
+                return _Outcome(plan, ended=False)
             failed = self._failed_step(plan)
             if failed is None or failed.error["class"] != "DamagedObject" or attempt == 2:
                 break
@@ -214,46 +333,55 @@ class _Runner:
             self.folder.write_json("plan.json", plan.as_json())
         if failed is not None:
             raise failed.as_error(self.folder.path)
-        return plan
+        return _Outcome(plan, ended=True)
 
-    def _engine(self, plan: Plan, on_event: Callable[[Event], None]) -> None:
-        from llmops.engines.local import Assignment
-
-        kind = self.opened.config["engine"]["kind"]
-        if kind not in ENGINES:
-            raise unknown_name("engine", kind, ENGINES, where="engine.kind")
+    def _engine(self, plan: Plan, attempt: int, handling: Handling) -> bool:
+        opened, config = self.opened, self.opened.config
         forced = [step.name for step in plan.steps if step.forced and step.status != "skipped"]
-        self.opened.store.write_report(self.run_id, REQUEST, {"forced": forced})
+        graph = build_graph(config["pipeline"], opened.kinds)
+        components = _component_texts(graph)
+        opened.store.write_report(self.run_id, REQUEST, request(graph, forced, components))
         assignment = Assignment(
             run_folder=self.folder.path,
-            workspace=self.opened.workspace,
+            workspace=opened.workspace,
             run_id=self.run_id,
-            config_uri=self.opened.store.put_text(canonical_json(self.opened.config)).uri,
-            store_root=self.opened.workspace / self.opened.config["store"]["path"],
+            config=config,
+            config_uri=opened.store.put_text(canonical_json(config)).uri,
+            plan=plan.as_json(),
+            store=opened.store,
+            attempt=attempt,
+            detach=handling.detach,
+            cancels=handling.cancels,
         )
         self.engine_started = True
-        importlib.import_module(ENGINES[kind]).run(assignment, on_event)
+        return engine(config["engine"]["kind"]).run(assignment, handling.on_event)
 
     def _failed_step(self, plan: Plan) -> _FailedStep | None:
         """Return the step that failed, or the first that was due and left no report."""
         store = self.opened.store
-        for step in plan.to_run:
-            report = store.read_report(self.run_id, step.name)
+        reports = {step.name: store.read_report(self.run_id, step.name) for step in plan.to_run}
+        for name, report in reports.items():
+            if report is not None and report["status"] == "failed":
+                return _FailedStep(name, report["error"])
+        for name, report in reports.items():
             if report is None:  # its worker did not live to write one
-                error = _vanished(step.name, self.folder.path / "logs")
-                report = {"status": "failed", "error": error}
-                store.write_report(self.run_id, step.name, report)
-            if report["status"] == "failed":
-                return _FailedStep(step.name, report["error"])
+                error = _vanished(name, self.folder.path / "logs")
+                store.write_report(self.run_id, name, {"status": "failed", "error": error})
+                return _FailedStep(name, error)
         return None
+
+    def _still_running(self, plan: Plan, exc: Unattended | None) -> Run:
+        made = self._record(plan, "running", None if exc is None else _error(exc))
+        self.folder.write_json("run.json", made)
+        return Run(self.folder.path, made)
 
     def _finish(self, plan: Plan, status: str, error: dict[str, Any] | None) -> Run:
         made = self._record(plan, status, error)
         made["dataset_changes"] = changes(made, self._earlier(), self.opened.store)
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
-            if self.reproduces is None and self.score_on == "test" and self.promote != "nothing":
-                chosen = self.promote == "chosen"
+            if self.identity.promotes:
+                chosen = self.identity.promote == "chosen"
                 made["champion"] = _promote(self.opened, made, decision, chosen=chosen)
             made["status"] = "succeeded" if decision["passed"] else "refused"
         if made["metrics"]:
@@ -274,7 +402,8 @@ class _Runner:
 
     def _record(self, plan: Plan, status: str, error: dict[str, Any] | None) -> dict[str, Any]:
         config, store = self.opened.config, self.opened.store
-        steps = record.step_records(plan, store, self.run_id)
+        parts = read_parts(self.folder.path)
+        steps = record.step_records(plan, store, self.run_id, logs(parts))
         results = record.results(steps, store)
         now = datetime.now(UTC)
         ended = status != "running"
@@ -284,24 +413,24 @@ class _Runner:
             "experiment": config["name"],
             "version": config["version"],
             "status": status,
-            "started": self.started.isoformat(timespec="seconds"),
+            "started": self.identity.started.isoformat(timespec="seconds"),
             "finished": now.isoformat(timespec="seconds") if ended else None,
-            "seconds": round((now - self.started).total_seconds(), 3) if ended else None,
+            "seconds": round((now - self.identity.started).total_seconds(), 3) if ended else None,
             "config_digest": self.opened.digest,
             "pipeline_digest": self._pipeline_digest(),
-            "reproduces": self.reproduces,
+            "reproduces": self.identity.reproduces,
             "overrides": list(self.opened.overrides),
-            "scored_on": self.score_on,
+            "scored_on": self.identity.score_on,
             "process": self.process,
-            **self.surroundings,
+            **self.identity.surroundings,
             "source": _source(config, results["statistics"]),
             "dataset_version": results["card"] and results["card"]["dataset_version"],
             "prompt": results["card"] and results["card"]["prompt"],
-            "engine": {"kind": config["engine"]["kind"], "started": self.engine_started},
+            "engine": self._engine_record(),
             "error": error,
             "steps": steps,
             "counts": _counts(steps),
-            "estimates": self._estimates(plan, steps) if ended else None,
+            "estimates": self._estimates(steps) if ended else None,
             "champion": None,
             "dataset_changes": None,  # since the experiment's version before
             **{name: results[name] for name in ("model", "metrics", "safety", "gate")},
@@ -311,21 +440,36 @@ class _Runner:
         from llmops.engines.pipeline import pipeline_digest
 
         graph = build_graph(self.opened.config["pipeline"], self.opened.kinds)
-        return pipeline_digest(graph, self.opened.config["engine"]["image"])
+        return pipeline_digest(graph, self.opened.config["engine"])
 
-    def _estimates(self, plan: Plan, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _engine_record(self) -> dict[str, Any]:
+        """Return the engine, and of one that runs elsewhere its image and jobs."""
+        made = {"kind": self.opened.config["engine"]["kind"], "started": self.engine_started}
+        facts = read_facts(self.folder.path)
+        jobs = [
+            {"name": part.name, "link": part.job.link, "state": part.job.state}
+            for part in read_parts(self.folder.path)
+            if part.job
+        ]
+        names = ("image", "image_digest", "image_unknown")
+        return (
+            made
+            | {name: facts[name] for name in names if name in facts}
+            | ({"jobs": jobs} if facts else {})
+        )
+
+    def _estimates(self, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the steps of this run were estimated to use, and what they used."""
-        assert plan.estimate is not None
         used = cost.actual(steps, self.opened.config, self.opened.kinds, read_tables().prices)
         return {
-            "currency": plan.estimate.currency,
+            "currency": self.estimate["currency"],
             "total": {
-                "estimated": cost.use_json(plan.estimate.total),
+                "estimated": self.estimate["total"],
                 "actual": cost.use_json(cost.total(used.values())),
             },
             "steps": {
-                name: {"estimated": cost.use_json(use), "actual": cost.use_json(used[name])}
-                for name, use in plan.estimate.steps.items()
+                name: {"estimated": use, "actual": cost.use_json(used[name])}
+                for name, use in self.estimate["steps"].items()
                 if name in used
             },
         }
@@ -349,6 +493,24 @@ def _at(config: Any, path: str) -> Any:
     for part in path.split("."):
         config = config[part]
     return config
+
+
+def _component_texts(graph: Graph) -> dict[str, str]:
+    """Return the texts of the component files that steps use: no worker has the config folder."""
+    names = [node.kind.name for node in graph.nodes if node.kind.name.endswith(COMPONENTS)]
+    if not names:
+        return {}
+    from llmops.steps.component import component_text
+
+    return {name: component_text(name) for name in names}
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The plan that the engine carried out in the end, and whether it has ended."""
+
+    plan: Plan
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -415,24 +577,20 @@ def _promote(
     if not decision["passed"]:
         return outcome | {"reason": "the gate refused"}
     registry = opened.adapters.registry()
-    holder = _holder(registry, name, alias)
-    if holder == version:
+    candidate = registry.get(name, str(version))
+    if alias in candidate.aliases:
         return outcome | {"promoted": True, "reason": f"holds {alias} already"}
+    held = any(one.name == name and alias in one.aliases for one in registry.list())
     decided_now = chosen or any(
         s["kind"] == "gate" and s["status"] == "done" for s in made["steps"]
     )
-    if holder is not None and not decided_now:
-        return outcome | {"reason": f"version {holder} holds {alias}; nothing new was decided"}
-    registry.set_alias(name, alias, version, reason=f"gate passed in run {made['run_id']}")
+    if held and not decided_now:
+        return outcome | {"reason": f"another version holds {alias}; nothing new was decided"}
+    try:
+        promote(registry, candidate, alias, records=[made])
+    except Refused as exc:
+        return outcome | {"reason": exc.problem}
     return outcome | {"promoted": True, "reason": "the gate passed"}
-
-
-def _holder(registry: Any, name: str, alias: str) -> int | None:
-    for version in registry.list():
-        if version.name == name and alias in version.aliases:
-            found: int = version.version
-            return found
-    return None
 
 
 def _write_report(folder: RunFolder, store: Store, made: Mapping[str, Any]) -> None:

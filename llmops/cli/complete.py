@@ -18,6 +18,7 @@ from llmops.config import project, schemas
 _SELECTION = ("--limit", "--from", "--only", "--force")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "run": (
+        "--detach",
         *_SELECTION,
         "--json",
         "--multirun",
@@ -31,10 +32,24 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "validate": ("--multirun", "--json"),
     "explain": ("--json",),
     "compile": ("--output",),
-    "runs": ("--json",),
+    "runs": (
+        "--json",
+        "--status",
+        "--since",
+        "--until",
+        "--commit",
+        "--tag",
+        "--figure",
+        "--limit",
+        "--remove",
+        "--keep",
+        "--older-than",
+        "--grace-hours",
+        "--dry-run",
+    ),
     "sweeps": ("--json",),
     "warehouse": ("--dataset", "--json", "--limit", "--replace"),
-    "models": ("--json", "--reason", "--to", "--verify"),
+    "models": ("--force", "--json", "--out", "--reason", "--to", "--verify"),
     "init": ("--force", "--json"),
     "doctor": ("--json",),
     "schema": ("--out", "--add-lines", "--check", "--json"),
@@ -51,9 +66,9 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 FOLLOWING: Mapping[str, tuple[str, ...]] = {
-    "runs": ("list", "show"),
+    "runs": ("list", "show", "attach", "query", "tag", "gc"),
     "sweeps": ("list", "show", "resume"),
-    "models": ("list", "show", "promote", "pull"),
+    "models": ("list", "show", "card", "promote", "rollback", "delete", "export", "pull"),
     "warehouse": ("tables", "preview", "query", "load"),
     "completion": ("bash", "fish", "zsh"),
 }
@@ -89,7 +104,7 @@ def _offered(before: Sequence[str], current: str) -> Iterable[str]:
         return _steps(before)
     if verb in FOLLOWING and len(before) == 1:
         return FOLLOWING[verb]
-    if verb in TAKE_RUN or before[:2] == ["runs", "show"]:
+    if verb in TAKE_RUN or before[:2] in (["runs", "show"], ["runs", "attach"]):
         return _runs()
     if verb in TAKE_OVERRIDES:
         is_key = verb == "explain" and len(before) == 1

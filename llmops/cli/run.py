@@ -67,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_selection(parser)
     add_budget(parser)
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="return once the run is handed over to the engine; `llmops runs attach` finishes it",
+    )
     parser.add_argument("--json", action="store_true", help="print the run record as JSON")
     add_sweep(parser)
     return parser
@@ -87,7 +92,7 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
 
     from llmops import api
     from llmops.cli.screens import RunScreen, show_plan, show_result
-    from llmops.cli.selection import selection_of
+    from llmops.cli.selection import cancels, selection_of
 
     console = Console(stderr=arguments.json)
     with RunScreen(console) as screen:
@@ -96,6 +101,8 @@ def _run(overrides: list[str], arguments: argparse.Namespace) -> Run:
             limit=arguments.limit,
             selection=selection_of(arguments),
             budget=arguments.budget,
+            detach=arguments.detach,
+            cancels=cancels,
             score_on=arguments.score_on or "test",
             on_plan=lambda plan: show_plan(plan, console),
             on_event=screen.event,

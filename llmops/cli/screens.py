@@ -294,6 +294,10 @@ def _show_outcome(run: Mapping[str, Any], console: Console) -> None:
     )
     console.print()
     _say(told, console, style=COLOURS.get(status, "bold"))
+    for job in run.get("engine", {}).get("jobs", ()):
+        _path("job", f"{job['link']}  {job['state']}", console)
+    if status == "running":
+        _say(f"follow it:  python -m llmops runs attach {run['run_id']}", console)
     error = run.get("error")
     if error:
         where = f"step {error['step']}: " if error.get("step") else ""
@@ -421,7 +425,7 @@ def _show_paths(folder: Path, console: Console) -> None:
         _path("report", report, console)
 
 
-def _path(name: str, path: Path, console: Console) -> None:
+def _path(name: str, path: Path | str, console: Console) -> None:
     """Print a path on a line of its own, never wrapped, so that it can be copied."""
     console.print(_safe(f"{name:<11} {path}", console), soft_wrap=True, highlight=False)
 

@@ -1,8 +1,9 @@
-"""The options that pick steps and rows, shared by ``run`` and ``plan``."""
+"""What ``run``, ``plan`` and ``runs`` share: options that pick steps and rows, one question."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ def _amount(text: str) -> float:
     if not 0 <= amount < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is no amount of money, e.g. 5 or 0.5")
     return amount
+
+
+def cancels() -> bool:
+    """Ask whether Ctrl-C is to end what runs elsewhere too; without a terminal it is."""
+    if not sys.stdin.isatty():
+        return True
+    answer = input("\nend the job as well? without that it goes on [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def selection_of(arguments: argparse.Namespace) -> Selection:

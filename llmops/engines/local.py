@@ -18,43 +18,33 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from llmops.errors import Interrupted
+from llmops.engines import signals
+from llmops.engines.engine import Assignment, Event
+from llmops.errors import ConfigError, Interrupted
 from llmops.processes import is_running
 from llmops.secrecy import copy_masked
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 2.0
 PREFIX = "llmops-"
-Event = Mapping[str, Any]
+REWRITTEN = ("python3", "{{$")  # texts that kfp.local replaces inside arguments
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """A run that is due: its folder (config, plan), the workspace and the config's address."""
-
-    run_folder: Path
-    workspace: Path
-    run_id: str
-    config_uri: str
-    store_root: Path
-
-
-def run(assignment: Assignment, on_event: Callable[[Event], None]) -> int:
+def run(assignment: Assignment, on_event: Callable[[Event], None]) -> bool:
     """Run the steps that ``plan.json`` in the run folder leaves to do.
 
     Returns:
-        The child's exit code: 0 if every step is done. What happened in each step stands in the
-        reports that the workers left in the store.
+        True: the work has ended. What happened in each step stands in the reports that the
+        workers left in the store.
 
     Raises:
         Interrupted: On SIGINT or SIGTERM, when every process of the run has ended.
     """
-    with _neutral_folder(assignment.store_root) as neutral, _signals() as received:
+    folder = _store_folder(assignment)
+    with _neutral_folder(folder) as neutral, signals.collected() as received:
         child = _start(assignment, neutral)
         logs = assignment.run_folder / "logs"
         progress = _Progress(logs / "progress.jsonl", on_event)
@@ -67,7 +57,25 @@ def run(assignment: Assignment, on_event: Callable[[Event], None]) -> int:
                 progress.read()
     if received:
         raise Interrupted(received[0])
-    return child.returncode
+    return True
+
+
+def _store_folder(assignment: Assignment) -> Path | None:
+    """Return the folder of a store on this machine's disk; None if it lies elsewhere.
+
+    Raises:
+        ConfigError: If kfp.local would rewrite the addresses of a store that lies elsewhere.
+    """
+    store = assignment.config["store"]
+    if store["kind"] == "folder":
+        return assignment.workspace / str(store["path"])
+    found = next((text for text in REWRITTEN if text in assignment.config_uri), None)
+    if found:
+        raise ConfigError(
+            f"engine.kind local: kfp.local rewrites '{found}' in the store's address",
+            hint=f"choose a bucket and a prefix without '{found}', or another engine",
+        )
+    return None
 
 
 def _start(assignment: Assignment, neutral: Path) -> subprocess.Popen[bytes]:
@@ -136,26 +144,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; they are left alone in a thread."""
-    received: list[int] = []
-    try:
-        before = {
-            number: signal.signal(number, lambda got, _: received.append(got))
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-    except ValueError:  # not the main thread: the embedding program owns the signals
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _neutral_folder(store_root: Path) -> Iterator[Path]:
+def _neutral_folder(store: Path | None) -> Iterator[Path]:
     base = Path(tempfile.gettempdir())
     if "python3" in str(base):
         base = Path("/tmp")
@@ -163,7 +152,8 @@ def _neutral_folder(store_root: Path) -> Iterator[Path]:
     neutral = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
     (neutral / "tmp").mkdir()
     (neutral / "env").symlink_to(Path(sys.executable).parent.parent)
-    (neutral / "store").symlink_to(store_root.resolve())
+    if store:
+        (neutral / "store").symlink_to(store.resolve())
     try:
         yield neutral
     finally:

@@ -14,14 +14,12 @@ from typing import Any
 
 from llmops.adapters.catalog import open_store
 from llmops.artifacts import reference
+from llmops.engines.engine import selected_graph
 from llmops.engines.forked_tasks import forked_tasks
+from llmops.engines.local import REWRITTEN
 from llmops.engines.pipeline import compile_pipeline
-from llmops.plan.graph import Graph, build_graph
 from llmops.ports import Store
-from llmops.steps import step_kinds
 from llmops.worker import leave_with_the_run, read_config
-
-REWRITTEN = ("python3", "{{$")  # texts that kfp.local replaces inside arguments
 
 
 def main(arguments: list[str]) -> None:
@@ -32,15 +30,16 @@ def main(arguments: list[str]) -> None:
     config = read_config(config_uri)
     store = open_store(config, Path.cwd())
     plan = json.loads((Path(run_folder) / "plan.json").read_text("utf-8"))
-    graph = _due(build_graph(config["pipeline"], step_kinds(config["project"]["steps"])), plan)
+    graph = selected_graph(config, plan)
     target = Path(run_folder) / "pipeline.yaml"
     hits = {
         step["name"]: _addresses(step, store, neutral)
         for step in plan["steps"]
         if step["status"] == "cached"
     }
-    pipeline = compile_pipeline(graph, config["engine"]["image"], target, hits)
-    _run(pipeline, {"config_uri": _neutral(config_uri, store, neutral), "run_id": run_id}, neutral)
+    compiled = compile_pipeline(graph, config["engine"], target, hits)
+    given = {"config_uri": _neutral(config_uri, store, neutral), "run_id": run_id}
+    _run(compiled.pipeline, given, neutral)
 
 
 def _import_for_every_task() -> None:
@@ -54,11 +53,6 @@ def _import_for_every_task() -> None:
     del os.environ["_KFP_RUNTIME"]
     import filelock  # noqa: F401
     import msgspec  # noqa: F401
-
-
-def _due(graph: Graph, plan: Mapping[str, Any]) -> Graph:
-    skipped = {step["name"] for step in plan["steps"] if step["status"] == "skipped"}
-    return Graph(graph.name, tuple(n for n in graph.nodes if n.name not in skipped))
 
 
 def _addresses(step: Mapping[str, Any], store: Store, neutral: str) -> Mapping[str, str]:

@@ -1,17 +1,21 @@
 """A graph of steps as a Kubeflow Pipelines pipeline.
 
 Every task has the same few lines: hand the config's address, the run's id, the step's name and
-the places of its reference files to ``llmops.worker.work``. Data never passes through KFP.
+the places of its reference files to ``llmops.worker.work``, once a step. Data never passes
+through KFP.
 """
 
 from __future__ import annotations
 
 import linecache
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmops.artifacts import digest
+from llmops.engines import resources
+from llmops.engines.fusion import Group, grouped
 from llmops.plan.graph import Graph, Node
 from llmops.plan.kinds import Port
 
@@ -21,29 +25,45 @@ TYPES: Mapping[str, str] = {
     "json": "Artifact",
     "folder": "Artifact",
 }
+SHAPES = ("image", "fuse", "resources", "environment")  # keys of `engine` that shape the pipeline
 Hits = Mapping[str, Mapping[str, str]]  # step -> output -> address of its reference file
 
 
-def compile_pipeline(graph: Graph, image: str, target: Path, hits: Hits | None = None) -> Any:
-    """Write ``graph`` as KFP's pipeline YAML and return the pipeline, which can be called.
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled pipeline: KFP's object, which can be called, and its tasks but the importers."""
 
-    The same graph gives the same bytes.
+    pipeline: Any
+    tasks: tuple[Group, ...]
+
+
+def compile_pipeline(
+    graph: Graph, engine: Mapping[str, Any], target: Path, hits: Hits | None = None
+) -> Compiled:
+    """Write ``graph`` as KFP's pipeline YAML; the same graph gives the same bytes.
 
     Args:
         graph: The steps in order.
-        image: The container image that holds llmops.
+        engine: The config's ``engine`` section: image, fused tasks, resources.
         target: The file to write.
         hits: Steps whose results are known; they become importers of their references, and
             those that nothing needs are left out. Without it the cold graph is written.
     """
     from kfp import compiler
 
-    pipeline = _pipeline(graph, image, hits or {})
+    tasks = due_tasks(graph, engine, hits or {})
+    pipeline = _pipeline(graph, tasks, engine, hits or {})
     compiler.Compiler().compile(pipeline, str(target))
-    return pipeline
+    return Compiled(pipeline, tasks)
 
 
-def pipeline_digest(graph: Graph, image: str) -> str:
+def due_tasks(graph: Graph, engine: Mapping[str, Any], hits: Hits) -> tuple[Group, ...]:
+    """Return the tasks of the steps that are not among ``hits``."""
+    due = tuple(node for node in graph.nodes if node.name not in hits)
+    return grouped(Graph(graph.name, due), engine.get("fuse"))
+
+
+def pipeline_digest(graph: Graph, engine: Mapping[str, Any]) -> str:
     """Return the sha256 of all that decides the cold pipeline, without compiling it.
 
     Two graphs with the same digest compile to the same bytes by the same version of KFP.
@@ -52,39 +72,76 @@ def pipeline_digest(graph: Graph, image: str) -> str:
         [node.name, task_source(node), {name: str(edge) for name, edge in node.takes.items()}]
         for node in graph.nodes
     ]
-    return digest([graph.name, image, tasks])
+    shape = {name: engine[name] for name in SHAPES[1:] if engine.get(name)}
+    return digest([graph.name, engine["image"], tasks, *([shape] if shape else [])])
 
 
 def task_source(node: Node) -> str:
-    """Return the source of the function that KFP runs for ``node``."""
+    """Return the source of the function that KFP runs for a step with a task of its own."""
+    return group_source(Group(node.name, (node,)))
+
+
+def group_source(group: Group) -> str:
+    """Return the source of the function that KFP runs for ``group``."""
     parameters = ["config_uri: str", "run_id: str"]
-    parameters += [f"in_{p.name}: Input[{_type(p)}]" for p in _taken(node)]
-    parameters += [f"out_{p.name}: Output[{TYPES[p.kind]}]" for p in node.kind.gives]
-    inputs = ", ".join(f'"{p.name}": in_{p.name}.path' for p in _taken(node))
-    outputs = ", ".join(f'"{p.name}": out_{p.name}.path' for p in node.kind.gives)
+    parameters += [f"{name}: Input[{kind}]" for name, kind in _input_parameters(group).items()]
+    parameters += [
+        f"{_output(group, node, port)}: Output[{TYPES[port.kind]}]"
+        for node in group.nodes
+        for port in node.kind.gives
+    ]
+    calls = "".join(_call(group, node) for node in group.nodes)
     return (
-        f"def {node.name}(\n    "
+        f"def {group.name}(\n    "
         + ",\n    ".join(parameters)
         + ",\n):\n"
         + "    from llmops.worker import work\n\n"
-        + f'    work(config_uri, run_id, "{node.name}", {{{inputs}}}, {{{outputs}}})\n'
+        + calls
     )
+
+
+def _call(group: Group, node: Node) -> str:
+    inputs = ", ".join(f'"{p.name}": {_source(group, node, p)}.path' for p in _taken(node))
+    outputs = ", ".join(f'"{p.name}": {_output(group, node, p)}.path' for p in node.kind.gives)
+    return f'    work(config_uri, run_id, "{node.name}", {{{inputs}}}, {{{outputs}}})\n'
+
+
+def _input_parameters(group: Group) -> dict[str, str]:
+    """Return the artifacts that a task is given: name of the parameter -> KFP's type."""
+    return {
+        _source(group, node, port): _type(port)
+        for node in group.nodes
+        for port in _taken(node)
+        if node.takes[port.name].step not in group.steps
+    }
+
+
+def _source(group: Group, node: Node, port: Port) -> str:
+    """Name the parameter that an input comes from: an output, if a step of the task gives it."""
+    edge = node.takes[port.name]
+    if edge.step in group.steps:
+        return f"out_{edge.step}__{edge.output}"
+    return f"in_{port.name}" if len(group.nodes) == 1 else f"in_{edge.step}__{edge.output}"
+
+
+def _output(group: Group, node: Node, port: Port) -> str:
+    return f"out_{port.name}" if len(group.nodes) == 1 else f"out_{node.name}__{port.name}"
 
 
 def _type(port: Port) -> str:
     return "Artifact" if port.any_kind else TYPES[port.kind]
 
 
-def _taken(node: Node) -> list[Any]:
+def _taken(node: Node) -> list[Port]:
     return [port for port in node.kind.takes if port.name in node.takes]
 
 
-def _component(node: Node, image: str) -> Any:
+def _component(group: Group, image: str) -> Any:
     """Make a KFP component from generated source; KFP reads the source back by ``inspect``."""
     from kfp import dsl
 
-    source = task_source(node)
-    filename = f"<llmops step {node.name}>"
+    source = group_source(group)
+    filename = f"<llmops task {group.name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     names: dict[str, Any] = {
         "Input": dsl.Input,
@@ -92,29 +149,39 @@ def _component(node: Node, image: str) -> Any:
         "Dataset": dsl.Dataset,
         "Artifact": dsl.Artifact,
     }
-    # Names are checked identifiers (graph.STEP_NAME and the kinds' ports): nothing a config
-    # says can reach this but the name of a step.
+    # Names are checked identifiers (graph.STEP_NAME, the kinds' ports, the schema's names of
+    # fused tasks): nothing else that a config says can reach this.
     exec(compile(source, filename, "exec", dont_inherit=True), names)  # noqa: S102
-    return dsl.component(base_image=image, install_kfp_package=False)(names[node.name])
+    return dsl.component(base_image=image, install_kfp_package=False)(names[group.name])
 
 
-def _pipeline(graph: Graph, image: str, hits: Hits) -> Any:
+def _pipeline(graph: Graph, tasks: tuple[Group, ...], engine: Mapping[str, Any], hits: Hits) -> Any:
     from kfp import dsl
 
-    due = [node for node in graph.nodes if node.name not in hits]
-    needed = {str(edge) for node in due for edge in node.takes.values()}
+    needed = {address for task in tasks for address in task.takes}
 
     def pipeline(config_uri: str, run_id: str) -> None:
         outputs: dict[str, Any] = {}
         for node in graph.nodes:
             if node.name in hits:
                 outputs |= _importers(node, hits[node.name], needed)
-                continue
-            inputs = {f"in_{name}": outputs[str(edge)] for name, edge in node.takes.items()}
-            task = _component(node, image)(config_uri=config_uri, run_id=run_id, **inputs)
-            task.set_display_name(node.name).set_caching_options(False)
-            for port in node.kind.gives:
-                outputs[f"{node.name}.{port.name}"] = task.outputs[f"out_{port.name}"]
+        for group in tasks:
+            inputs = {
+                _source(group, node, port): outputs[str(node.takes[port.name])]
+                for node in group.nodes
+                for port in _taken(node)
+                if node.takes[port.name].step not in group.steps
+            }
+            task = _component(group, engine["image"])(
+                config_uri=config_uri, run_id=run_id, **inputs
+            )
+            task.set_display_name(group.name).set_caching_options(False)
+            resources.apply(task, group.steps, engine)
+            outputs |= {
+                f"{node.name}.{port.name}": task.outputs[_output(group, node, port)]
+                for node in group.nodes
+                for port in node.kind.gives
+            }
 
     pipeline.__annotations__ = {"config_uri": str, "run_id": str}
     return dsl.pipeline(name=graph.name.replace("_", "-"))(pipeline)

@@ -31,6 +31,8 @@ RECORDED_PACKAGES = (
     "google-genai",
 )
 
+SURROUNDINGS = ("llmops", "python", "packages", "git", "machine", "command")
+
 
 def surroundings(workspace: Path) -> dict[str, Any]:
     """Return git state, versions and machine, as the run record holds them."""

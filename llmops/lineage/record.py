@@ -30,9 +30,17 @@ RESULTS = {  # part of the record <- (step kinds, output that holds it)
 }
 
 
-def step_records(plan: Plan, store: Store, run_id: str) -> list[dict[str, Any]]:
-    """Say of each planned step what became of it, from the store's reports."""
-    return [_step_record(step, store.read_report(run_id, step.name), run_id) for step in plan.steps]
+def step_records(
+    plan: Plan, store: Store, run_id: str, logs: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Say of each planned step what became of it, from the store's reports.
+
+    ``logs`` has the addresses of logs by step, where they are not files of the run folder.
+    """
+    return [
+        _step_record(step, store.read_report(run_id, step.name), run_id, logs.get(step.name))
+        for step in plan.steps
+    ]
 
 
 def results(steps: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
@@ -60,7 +68,7 @@ def tuned_loss(record: Mapping[str, Any]) -> float | None:
 
 
 def _step_record(
-    step: PlannedStep, report: Mapping[str, Any] | None, run_id: str
+    step: PlannedStep, report: Mapping[str, Any] | None, run_id: str, log: str | None
 ) -> dict[str, Any]:
     base = {
         "name": step.name,
@@ -79,7 +87,7 @@ def _step_record(
         return base | _nothing("skipped")
     if report is None:
         return base | _nothing("not_reached")
-    return base | _nothing("failed") | dict(report) | {"log": f"logs/{step.name}.log"}
+    return base | _nothing("failed") | dict(report) | {"log": log or f"logs/{step.name}.log"}
 
 
 def _nothing(status: str) -> dict[str, Any]:

@@ -75,6 +75,20 @@ class RunFolder:
             raise ConfigError(f"{self.path / 'config.yaml'} holds no config")
         return loaded
 
+    def plan(self) -> dict[str, Any]:
+        """Return ``plan.json``.
+
+        Raises:
+            ConfigError: If there is none, or it cannot be read.
+        """
+        try:
+            plan: dict[str, Any] = json.loads((self.path / "plan.json").read_text("utf-8"))
+        except (OSError, ValueError) as exc:
+            raise ConfigError(
+                f"{self.path} holds no readable plan ({exc})", hint="python -m llmops runs list"
+            ) from exc
+        return plan
+
     def origins(self) -> dict[str, Any]:
         """Return ``provenance.json``; empty if there is none that can be read."""
         try:

@@ -119,6 +119,28 @@ class Plan:
         }
 
 
+def read_plan(plain: Mapping[str, Any], entry: Callable[[str], IndexEntry | None]) -> Plan:
+    """Return the plan that ``Plan.as_json`` wrote, without its estimate.
+
+    Args:
+        plain: The plan as plain JSON.
+        entry: Looks a step key up in the store's index.
+    """
+    steps = []
+    for step in plain["steps"]:
+        fields = {name: value for name, value in step.items() if name != "outputs"}
+        found = entry(step["key"]) if step["status"] in DONE else None
+        steps.append(PlannedStep(**fields, entry=found))
+    return Plan(
+        experiment=plain["experiment"],
+        pipeline=plain["pipeline"],
+        config_digest=plain["config_digest"],
+        steps=tuple(steps),
+        notes=tuple(plain["notes"]),
+        against=plain["against"],
+    )
+
+
 def build(
     config: Mapping[str, Any],
     kinds: KindTable,

@@ -130,13 +130,17 @@ def module_folder(work: Work[Any]) -> Path:
     return next(iter(work.outputs.values())).parent
 
 
-def component_kind(name: str) -> StepKind:
+def component_kind(name: str, text: str | None = None) -> StepKind:
     """Return the step kind of a component file.
+
+    Args:
+        name: Its path below the config folder.
+        text: What the file says, where the config folder is not at hand.
 
     Raises:
         ConfigError: If the file is missing, is no component, or cannot run as a step.
     """
-    component = _read(name)
+    component = _read(name, component_text(name) if text is None else text)
     return StepKind(
         name=name,
         revision=int(digest(dataclasses.asdict(component))[:8], 16),  # its code is its revision
@@ -151,18 +155,26 @@ def component_kind(name: str) -> StepKind:
     )
 
 
-def _read(name: str) -> Component:
-    import yaml
+def component_text(name: str) -> str:
+    """Return the content of a component file of the config folder.
 
+    Raises:
+        ConfigError: If there is none.
+    """
     path = find_file(name)
     if path is None:
         looked = ", ".join(folder.label for folder in conf_folders())
         raise ConfigError(
             f"there is no component file '{name}'", hint=f"its path is relative to {looked}"
         )
+    return path.read_text("utf-8", "replace")
+
+
+def _read(name: str, text: str) -> Component:
+    import yaml
+
     try:
-        spec = yaml.load(path.read_text("utf-8"), Loader=yaml.SafeLoader)
-        return _component(spec, name)
+        return _component(yaml.load(text, Loader=yaml.SafeLoader), name)
     except (yaml.YAMLError, KeyError, TypeError, IndexError, ValueError) as exc:
         raise ConfigError(
             f"{name} is not a compiled KFP component ({type(exc).__name__}: {exc})",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmops.steps.prepare import Settings
 
 SHARDS = "shards.json"  # in the folder of files: where the warehouse put them
+UNORDERED = "LIMIT without ORDER BY"  # how a warehouse's note on such a query begins
 FILES_A_SCAN = (
     "each file of a side and format scans the query's tables once, and so do three counts"
 )
@@ -67,6 +68,11 @@ def pushed(settings: Settings, check: QueryCheck) -> Pushed:
         raise ConfigError(
             "dataset.max_rows (--limit) and dataset.runs_in warehouse exclude each other",
             hint="put a LIMIT into the query, or prepare on this machine: dataset.runs_in=here",
+        )
+    if any(note.startswith(UNORDERED) for note in check.notes):
+        raise ConfigError(
+            "dataset.query has a LIMIT without ORDER BY: each export would take other rows",
+            hint="write the LIMIT's ORDER BY, or a WHERE in its place",
         )
     found = around(settings.prompt.render)
     if found is None:

@@ -16,13 +16,96 @@ from llmops.adapters.catalog import adapter
 from llmops.artifacts import Artifact
 from llmops.errors import BackendError, DamagedObject
 from llmops.ports import IndexEntry
+from tests.fakes.storage import storage
 
-ADAPTERS = [pytest.param({"kind": "folder", "path": "store"}, id="folder")]
+
+class InFolder:
+    """A store in a folder, and how its objects are damaged and lost behind its back."""
+
+    setting = "store.path"
+    rounds = 25  # that each of four processes takes the lock
+
+    def __init__(self, folder, request):
+        self.config, self.environment = {"kind": "folder", "path": "store"}, None
+        self.folder = folder
+
+    def damage(self, store, sha256, content):
+        path = store.object_path(sha256)
+        path.chmod(0o644)
+        path.write_bytes(content)
+
+    def lose(self, store, sha256):
+        store.object_path(sha256).unlink()
+
+    def set_aside(self, store, sha256):
+        path = store.object_path(sha256)
+        return path.with_name(f"{path.name}.bad").read_bytes()
+
+    def refuse(self):
+        """Let no index entry be written any more."""
+        (self.folder / "store").mkdir(exist_ok=True)
+        (self.folder / "store" / "index").write_text("a file where a folder should be")
+
+
+class InBucket(InFolder):
+    """A store over fsspec, here on a disk; what lies in the bucket has no copy in the workspace."""
+
+    setting = "store.url"
+    rounds = 3
+
+    def __init__(self, folder, request):
+        url = f"file://{folder}/store"
+        self.config = {"kind": "fsspec", "url": url, "options": {}, "lease_s": 2}
+        self.environment = None
+        self.folder = folder
+
+    def damage(self, store, sha256, content):
+        store.blobs.write(f"objects/{sha256[:2]}/{sha256}", content)
+        store.here.remove_object(sha256)
+
+    def lose(self, store, sha256):
+        store.blobs.delete(f"objects/{sha256[:2]}/{sha256}")
+
+    def set_aside(self, store, sha256):
+        return store.blobs.read(f"objects/{sha256[:2]}/{sha256}.bad")
+
+
+class InGoogle(InBucket):
+    """A store in a bucket of the fake-gcs-server, by Google's own client."""
+
+    setting = "docs/google_cloud.md"
+
+    def __init__(self, folder, request):
+        self.storage = request.getfixturevalue("cloud_storage")
+        bucket = self.storage.bucket()
+        self.config = {"kind": "gcs", "bucket": bucket, "prefix": "llmops", "lease_s": 2}
+        self.environment = self.storage.environment(folder)
+
+    def refuse(self):
+        self.storage.server.faults.refuse(403, "/upload/")
+
+
+@pytest.fixture(scope="module")
+def cloud_storage():
+    with storage() as opened:
+        yield opened
+
+
+ADAPTERS = [
+    pytest.param(InFolder, id="folder"),
+    pytest.param(InBucket, id="fsspec"),
+    pytest.param(InGoogle, id="gcs"),
+]
 
 
 @pytest.fixture(params=ADAPTERS)
-def store(request, tmp_path):
-    return adapter("store", request.param, tmp_path)
+def place(request, tmp_path):
+    return request.param(tmp_path, request)
+
+
+@pytest.fixture
+def store(place, tmp_path):
+    return adapter("store", place.config, tmp_path, environment=place.environment)
 
 
 def written(store, content: bytes, name="out"):
@@ -84,10 +167,10 @@ def test_an_unknown_key_has_no_entry(store):
     assert store.entry("0" * 64) is None
 
 
-def test_an_entry_whose_object_is_gone_counts_as_absent(store):
+def test_an_entry_whose_object_is_gone_counts_as_absent(place, store):
     artifact = store.put(written(store, b"x"), "json")
     store.record(entry({"out": artifact}))
-    store.local_path(artifact).unlink()
+    place.lose(store, artifact.sha256)
     assert store.entry("k" * 64) is None
 
 
@@ -99,22 +182,19 @@ def test_an_unknown_object_is_a_damaged_object_error(store):
 
 
 @pytest.mark.parametrize("damage", [b"", b"y", b"xx"])
-def test_a_damaged_object_is_seen_set_aside_and_made_again(store, damage):
+def test_a_damaged_object_is_seen_set_aside_and_made_again(place, store, damage):
     artifact = store.put(written(store, b"x"), "json")
-    path = store.local_path(artifact)
-    path.chmod(0o644)
-    path.write_bytes(damage)
+    place.damage(store, artifact.sha256, damage)
     with pytest.raises(DamagedObject):
         store.local_path(artifact)
-    assert path.with_name(path.name + ".bad").read_bytes() == damage
+    assert place.set_aside(store, artifact.sha256) == damage
     assert store.local_path(store.put(written(store, b"x"), "json")).read_bytes() == b"x"
 
 
-def test_a_damaged_file_of_a_folder_is_seen(store):
+def test_a_damaged_file_of_a_folder_is_seen(place, store):
     artifact = store.put(folder_with(store, {"a": b"1"}), "folder")
-    inside = store.local_path(artifact) / "a"
-    inside.chmod(0o644)
-    inside.write_bytes(b"2")
+    (inside,) = store.parts(artifact) - {artifact.sha256}
+    place.damage(store, inside, b"2")
     with pytest.raises(DamagedObject):
         store.local_path(artifact)
 
@@ -138,14 +218,13 @@ def test_temporary_folders_of_the_living_are_left_alone(store):
     assert folder.exists()
 
 
-def _leave_behind(config, root):
-    adapter("store", config, root).temporary()
+def _leave_behind(config, environment, root):
+    adapter("store", config, root, environment=environment).temporary()
 
 
-def test_temporary_folders_of_the_dead_are_cleared(request, store, tmp_path):
-    config = request.node.callspec.params["store"]
+def test_temporary_folders_of_the_dead_are_cleared(place, store, tmp_path):
     other = multiprocessing.get_context("spawn").Process(
-        target=_leave_behind, args=(config, tmp_path)
+        target=_leave_behind, args=(place.config, place.environment, tmp_path)
     )
     other.start()
     other.join()
@@ -154,36 +233,38 @@ def test_temporary_folders_of_the_dead_are_cleared(request, store, tmp_path):
     assert len(left) - len(set(next(iter(left)).parent.iterdir())) == 1
 
 
-def _count_under_lock(config, root, rounds):
-    store = adapter("store", config, Path(root))
+def _count_under_lock(config, environment, root, rounds):
+    store = adapter("store", config, Path(root), environment=environment)
     counter = Path(root) / "counter.json"
     for _ in range(rounds):
         with store.lock("key"):
             counter.write_text(json.dumps(json.loads(counter.read_text()) + 1))
 
 
-def test_a_lock_lets_one_process_in_at_a_time(request, store, tmp_path):
+def test_a_lock_lets_one_process_in_at_a_time(place, store, tmp_path):
     (tmp_path / "counter.json").write_text("0")
-    config = request.node.callspec.params["store"]
+    rounds = place.rounds
     context = multiprocessing.get_context("spawn")
     others = [
-        context.Process(target=_count_under_lock, args=(config, str(tmp_path), 25))
+        context.Process(
+            target=_count_under_lock,
+            args=(place.config, place.environment, str(tmp_path), rounds),
+        )
         for _ in range(4)
     ]
     for process in others:
         process.start()
     for process in others:
         process.join()
-    assert json.loads((tmp_path / "counter.json").read_text()) == 100
+    assert json.loads((tmp_path / "counter.json").read_text()) == 4 * rounds
 
 
-def test_a_refusing_disk_ends_in_a_backend_error_that_says_where(store, tmp_path):
+def test_a_place_that_refuses_ends_in_a_backend_error_that_says_what_to_do(place, store):
     blocked = dataclasses.replace(entry({}), key="x")
-    (tmp_path / "store").mkdir(exist_ok=True)
-    (tmp_path / "store" / "index").write_text("a file where a folder should be")
+    place.refuse()
     with pytest.raises(BackendError) as caught:
         store.record(blocked)
-    assert "store.path" in caught.value.hint
+    assert place.setting in caught.value.hint
 
 
 def test_every_object_is_listed_once_with_its_size(store):

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmops.engines.engine import Assignment, selected_graph
-
 from llmops.artifacts import reference
+from llmops.engines.engine import Assignment, selected_graph
 from llmops.worker import work
 
 

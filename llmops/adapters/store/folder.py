@@ -96,10 +96,10 @@ class FolderStore:
         """Say whether the object is there with the right size; does not read it."""
         with contextlib.suppress(OSError):
             if artifact.kind != "folder":
-                return self._object(artifact.sha256).stat().st_size == artifact.bytes
-            manifest = json.loads(self._object(artifact.sha256).read_text("utf-8"))
+                return self.object_path(artifact.sha256).stat().st_size == artifact.bytes
+            manifest = json.loads(self.object_path(artifact.sha256).read_text("utf-8"))
             return all(
-                self._object(file["sha256"]).stat().st_size == file["bytes"]
+                self.object_path(file["sha256"]).stat().st_size == file["bytes"]
                 for file in manifest["files"]
             )
         return False
@@ -120,7 +120,7 @@ class FolderStore:
 
     def _put_file(self, path: Path) -> str:
         sha256 = file_sha256(path)
-        target = self._object(sha256)
+        target = self.object_path(sha256)
         if not (target.exists() and target.stat().st_size == path.stat().st_size):
             path.chmod(0o444)
             publish(path, target)
@@ -146,7 +146,7 @@ class FolderStore:
         return target
 
     def _verified(self, sha256: str) -> Path:
-        path = self._object(sha256)
+        path = self.object_path(sha256)
         if not path.exists():
             raise DamagedObject(
                 f"the store has lost object {sha256[:12]}", hint="run the experiment again"
@@ -159,7 +159,8 @@ class FolderStore:
             )
         return path
 
-    def _object(self, sha256: str) -> Path:
+    def object_path(self, sha256: str) -> Path:
+        """Return where the object with this digest lies, or would lie; it is not checked."""
         return self.root / "objects" / sha256[:2] / sha256
 
     def _address(self, sha256: str) -> str:
@@ -261,14 +262,14 @@ class FolderStore:
         if artifact.kind != "folder":
             return own
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            manifest = json.loads(self._object(artifact.sha256).read_text("utf-8"))
+            manifest = json.loads(self.object_path(artifact.sha256).read_text("utf-8"))
             return own | {file["sha256"] for file in manifest["files"]}
         return own
 
     def intact(self, sha256: str) -> bool:
         """Say whether the object's bytes are what its name says."""
         with disk_errors(self.root, setting=SETTING):
-            return file_sha256(self._object(sha256)) == sha256
+            return file_sha256(self.object_path(sha256)) == sha256
 
     def unreadable_entries(self) -> Sequence[str]:
         """Return the keys of the index entries that cannot be read."""
@@ -277,7 +278,7 @@ class FolderStore:
 
     def set_aside(self, sha256: str) -> None:
         """Keep a damaged object as ``*.bad``."""
-        path = self._object(sha256)
+        path = self.object_path(sha256)
         with disk_errors(self.root, setting=SETTING):
             path.rename(path.with_suffix(".bad"))
 
@@ -286,7 +287,7 @@ class FolderStore:
         with disk_errors(self.root, setting=SETTING):
             (self.root / "refs" / f"{sha256}.json").unlink(missing_ok=True)
             shutil.rmtree(self.root / "folders" / sha256, ignore_errors=True)
-            self._object(sha256).unlink(missing_ok=True)
+            self.object_path(sha256).unlink(missing_ok=True)
 
     def remove_entry(self, key: str) -> None:
         """Forget a finished step."""
@@ -307,10 +308,18 @@ class FolderStore:
 
 def _entry(path: Path) -> IndexEntry | None:
     try:
-        fields = json.loads(path.read_text("utf-8"))
+        return read_entry(path.read_bytes())
+    except OSError:
+        return None
+
+
+def read_entry(text: bytes) -> IndexEntry | None:
+    """Return the index entry that was written as JSON, or None if it cannot be read."""
+    try:
+        fields = json.loads(text)
         outputs = {name: reference(out) for name, out in fields.pop("outputs").items()}
         return IndexEntry(**fields, outputs=outputs)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

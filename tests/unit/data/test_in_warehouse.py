@@ -208,6 +208,17 @@ def test_what_has_no_sql_is_refused_by_its_key(tmp_path, changes, named):
         run(values, warehouse, tmp_path / "out")
 
 
+@pytest.mark.parametrize("cloud", [False, True])
+def test_a_query_that_takes_other_rows_each_time_is_refused(tmp_path, cloud):
+    behind = duckdb_with(tmp_path, TABLE, rows(100))
+    values = asked()
+    values["dataset"]["query"] = QUERY + " LIMIT 50"
+    with serve(bigquery(behind)) as server:
+        warehouse = bigquery_client(server, tmp_path) if cloud else behind
+        with pytest.raises(ConfigError, match="LIMIT without ORDER BY"):
+            run(values, warehouse, tmp_path / "out")
+
+
 def test_the_plan_says_where_it_runs_and_why(tmp_path):
     warehouse = duckdb_with(tmp_path, TABLE, rows(100))
     adapters = Adapters(lambda: warehouse, *[None] * (len(dataclasses.fields(Adapters)) - 1))
