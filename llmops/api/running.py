@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,22 +86,36 @@ def run(
         Interrupted: On Ctrl-C or SIGTERM; the record says so.
         Unattended: If the run goes on elsewhere and cannot be followed; ``attach`` can later.
     """
-    known = checked(overrides)
-    if detach:
-        _check_detachable(known.config)
-    changes = adjustments(known.config, limit, score_on)
-    opened = open_config(
-        adjusted(known.config, changes),
-        known.overrides,
-        functools.partial(_origins, known, changes),
-    )
-    planned = planned_against(opened, selection, "store")
-    on_plan(planned)
-    check_budget([planned], budget)
-    identity = _new_identity(opened, score_on=score_on, promote=promote)
-    on_start(identity.folder.path)
-    handling = Handling(on_event, detach, cancels)
-    return _Runner(opened, selection, identity).run(planned, handling)
+    with contextlib.ExitStack() as prepared:
+        known = checked(
+            overrides, before_composing=lambda: _start_engine_ahead(overrides, prepared)
+        )
+        if detach:
+            _check_detachable(known.config)
+        changes = adjustments(known.config, limit, score_on)
+        opened = open_config(
+            adjusted(known.config, changes),
+            known.overrides,
+            functools.partial(_origins, known, changes),
+        )
+        planned = planned_against(opened, selection, "store")
+        on_plan(planned)
+        check_budget([planned], budget)
+        identity = _new_identity(opened, score_on=score_on, promote=promote)
+        on_start(identity.folder.path)
+        handling = Handling(on_event, detach, cancels)
+        return _Runner(opened, selection, identity).run(planned, handling)
+
+
+def _start_engine_ahead(overrides: Sequence[str], prepared: contextlib.ExitStack) -> None:
+    """Let the local engine import what it needs while a config that is new is composed.
+
+    A config that is new has work to do, nearly always; where another engine is named, not here.
+    """
+    from llmops.engines import local
+
+    if not any(word.lstrip("+").startswith(("engine=", "env=")) for word in overrides):
+        prepared.enter_context(local.started_ahead())
 
 
 def attach(
