@@ -368,6 +368,18 @@ def steps_form_no_cycle(config: Config) -> Iterator[Mistake]:
         )
 
 
+def the_warehouse_prepares_in_one_step(config: Config) -> Iterator[Mistake]:
+    """Only the step ``prepare`` can work in the warehouse."""
+    used = {step["use"] for step in config["pipeline"]["steps"].values()}
+    if config["dataset"]["runs_in"] == "warehouse" and "prepare" not in used:
+        yield Mistake(
+            ("dataset", "runs_in"),
+            "here, for the pipeline has no step `prepare`",
+            "warehouse",
+            "choose pipeline=dataset_in_one_pass",
+        )
+
+
 RULES = (
     Rule(("schema_version",), version_is_read),
     Rule((), not_finite),
@@ -381,6 +393,7 @@ RULES = (
         terms_are_acknowledged,
     ),
     Rule(("dataset.query", "dataset.columns"), columns_are_returned),
+    Rule(("dataset.runs_in", "pipeline.steps"), the_warehouse_prepares_in_one_step),
     Rule(("model.kind", "evaluation.metrics"), provider_can_score),
     Rule(("model.kind", "pipeline.steps"), provider_tunes),
     Rule(("model.kind", "model.tuner.region", "deploy.region"), regions_fit),
