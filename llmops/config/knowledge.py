@@ -39,6 +39,9 @@ METRICS = (
     *("cost", "judge", "truncated", "blocked"),
 )
 
+# The engines whose tasks run on other machines than the command.
+ENGINES_ELSEWHERE = ("kubeflow", "vertex")
+
 # Metrics that are made of the probability of the reference answer.
 NEED_SCORES = ("loss", "perplexity")
 
