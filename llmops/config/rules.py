@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmops.config import returned_columns
+from llmops.config import elsewhere, returned_columns
 from llmops.config.knowledge import (
     NEED_SCORES,
     PROVIDERS,
@@ -408,6 +408,10 @@ RULES = (
     Rule(("gate.rules", "evaluation.metrics"), gate_metrics_are_measured),
     Rule(("pipeline.steps",), steps_take_from_steps),
     Rule(("pipeline.steps",), steps_form_no_cycle),
+    Rule(("engine", "store"), elsewhere.tasks_reach_the_store),
+    Rule(("engine", "pipeline.steps"), elsewhere.tasks_reach_the_rows),
+    Rule(("engine", "pipeline.steps", "deploy.registry"), elsewhere.tasks_keep_the_registry),
+    Rule(("engine",), elsewhere.vertex_has_a_place),
 )
 
 
