@@ -42,21 +42,33 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
         "gcs": Entry("llmops.adapters.store.gcs", "open_store", "gcp", cloud=True),
         "fsspec": Entry("llmops.adapters.store.fsspec", "open_store"),
     },
-    "tuner": {"local": Entry("llmops.adapters.model.local_tuner", "open_tuner", "local")},
+    "tuner": {
+        "local": Entry("llmops.adapters.model.local_tuner", "open_tuner", "local"),
+        "gemini": Entry("llmops.adapters.model.gemini_tuner", "open_tuner", "gcp", cloud=True),
+    },
     "generator": {
         "local": Entry("llmops.adapters.model.local_generator", "open_generator", "local"),
+        "gemini": Entry(
+            "llmops.adapters.model.gemini_generator", "open_generator", "gcp", cloud=True
+        ),
         "openai": Entry("llmops.adapters.model.openai", "open_generator", "serve"),
+        "palm": Entry("llmops.adapters.model.palm", "open_generator", "gcp", cloud=True),
+    },
+    "scorer": {
+        "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
+        "gemini": Entry("llmops.adapters.scorer.gemini", "open_scorer"),
+        "llama_guard": Entry("llmops.adapters.scorer.guard", "open_llama_guard"),
+        "shieldgemma": Entry("llmops.adapters.scorer.guard", "open_shieldgemma"),
+    },
+    "exporter": {"local": Entry("llmops.adapters.model.export", "open_exporter", "local")},
+    "registry": {
+        "files": Entry("llmops.adapters.registry.files", "open_registry"),
+        "vertex": Entry("llmops.adapters.registry.vertex", "open_registry", "gcp", cloud=True),
     },
     "encoder": {
         kind: Entry("llmops.adapters.encoder.transformers_encoder", "open_encoder", "local")
         for kind in ("wheel", "huggingface")
     },
-    "scorer": {
-        "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
-        "llama_guard": Entry("llmops.adapters.scorer.guard", "open_llama_guard"),
-        "shieldgemma": Entry("llmops.adapters.scorer.guard", "open_shieldgemma"),
-    },
-    "registry": {"files": Entry("llmops.adapters.registry.files", "open_registry")},
 }
 
 
@@ -77,8 +89,15 @@ def adapter(
     if kind not in ADAPTERS[port]:
         raise unknown_name(f"{port} adapter", kind, ADAPTERS[port], where=f"{port}.kind")
     entry = ADAPTERS[port][kind]
+    if entry.cloud:
+        if environment is None:
+            raise ConfigError(
+                f"{port} '{kind}' is in the cloud and needs the group env",
+                hint="choose one: env=prod, a file of conf/env/",
+            )
+        options["environment"] = environment
     try:
-        module = import_module(entry.module)
+        return getattr(import_module(entry.module), entry.function)(config, *arguments, **options)
     except ModuleNotFoundError as exc:
         if exc.name and exc.name.partition(".")[0] == "llmops":
             raise  # a bug of ours, not a missing package
@@ -88,14 +107,6 @@ def adapter(
             if entry.extra
             else f"pip install {exc.name}",
         ) from exc
-    if entry.cloud:
-        if environment is None:
-            raise ConfigError(
-                f"{port} '{kind}' is in the cloud and needs the group env",
-                hint="choose one: env=prod, a file of conf/env/",
-            )
-        options["environment"] = environment
-    return getattr(module, entry.function)(config, *arguments, **options)
 
 
 def in_cloud(port: str, config: Mapping[str, Any]) -> bool:

@@ -7,8 +7,18 @@
 """
 
 from llmops.api.answering import find_model, open_model, predict, serve_config
+from llmops.api.collecting import Collected, gc
 from llmops.api.opening import validate, validate_members
-from llmops.api.past import Run, accept, datasets, runs, show
+from llmops.api.past import (
+    Run,
+    accept,
+    datasets,
+    query_runs,
+    run_rows,
+    runs,
+    show,
+    tag_run,
+)
 from llmops.api.planning import (
     EVERYTHING,
     check_budget,
@@ -25,6 +35,7 @@ from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, 
 
 __all__ = [
     "EVERYTHING",
+    "Collected",
     "Run",
     "Sweep",
     "SweepOptions",
@@ -35,15 +46,18 @@ __all__ = [
     "datasets",
     "diff",
     "find_model",
+    "gc",
     "open_model",
     "plan",
     "plan_members",
     "predict",
     "predict_file",
     "predict_query",
+    "query_runs",
     "reproduce",
     "resume",
     "run",
+    "run_rows",
     "runs",
     "safety_test",
     "serve_config",
@@ -51,6 +65,7 @@ __all__ = [
     "show_sweep",
     "sweep",
     "sweeps",
+    "tag_run",
     "validate",
     "validate_members",
     "verify_store",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from llmops.adapters.catalog import open_store
 from llmops.config.project import workspace
 from llmops.errors import ConfigError
-from llmops.lineage import lock
+from llmops.lineage import catalogue, lock
+from llmops.lineage.catalogue import Answer, RunRow, Wanted
 from llmops.lineage.datasets import Dataset
 from llmops.lineage.run_folder import all_runs, find_run
 from llmops.ports import Store
@@ -43,6 +44,33 @@ def runs(experiment: str | None = None) -> list[Run]:
         except ConfigError:
             continue
     return found
+
+
+def run_rows(wanted: Wanted | None = None) -> list[RunRow]:
+    """Return the workspace's runs as rows, newest first; one that cannot be read is a row too.
+
+    Raises:
+        ConfigError: If ``wanted`` asks for a figure or a date that cannot be read.
+    """
+    return catalogue.chosen(catalogue.run_rows(workspace()), wanted or Wanted())
+
+
+def query_runs(sql: str) -> Answer:
+    """Ask the runs with SQL: the tables ``runs``, ``figures`` and ``steps``.
+
+    Raises:
+        ConfigError: If the query fails, with DuckDB's words.
+    """
+    return catalogue.query(catalogue.run_rows(workspace()), sql)
+
+
+def tag_run(name: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> tuple[str, ...]:
+    """Change a run's tags and return them.
+
+    Raises:
+        ConfigError: If there is no such run, or a tag is no plain name.
+    """
+    return catalogue.tag(find_run(workspace(), name), add, remove)
 
 
 def show(name: str) -> Run:

@@ -16,6 +16,7 @@ SCHEMA_CHANGES: Mapping[int, str] = {
 }
 
 # The categories that each kind of scorer reports; a threshold for any other would never be judged.
+_HARMS = ("dangerous_content", "harassment", "hate_speech", "sexually_explicit")
 SCORER_CATEGORIES: Mapping[str, tuple[str, ...]] = {
     "profanity": ("profanity",),
     "llama_guard": (
@@ -25,8 +26,11 @@ SCORER_CATEGORIES: Mapping[str, tuple[str, ...]] = {
         *("indiscriminate_weapons", "hate", "self_harm", "sexual_content"),
         *("elections", "code_interpreter_abuse"),
     ),
-    "shieldgemma": ("dangerous_content", "harassment", "hate_speech", "sexually_explicit"),
+    "shieldgemma": _HARMS,
+    "gemini": (*_HARMS, *(f"{harm}_severity" for harm in _HARMS)),
 }
+# Scorers that read the ratings of these models' answers, and rate no other text.
+SCORERS_OF_RATINGS: Mapping[str, tuple[str, ...]] = {"gemini": ("gemini",)}
 
 # Metrics that are made of the probability of the reference answer.
 NEED_SCORES = ("loss", "perplexity")
@@ -37,24 +41,25 @@ class Provider:
     """What the models of one ``model.kind`` can do; ``docs/providers.md`` shows the same table.
 
     ``can_score``: they give the probability of a text that they did not write themselves.
-    ``formats``: the files of ``dataset.formats`` of which the tuner takes one; none: it reads the
-    rows themselves. ``regions``: where it tunes, and for each the regions that can serve what was
-    tuned there; null where there are no regions.
+    ``tunes``: there is a tuner for them. ``formats``: the formats of JSONL that it sends, for whose
+    files there may be limits; none: it reads the rows themselves. ``regions``: where it tunes, and
+    for each the regions that can serve what was tuned there; null where there are no regions.
     """
 
     can_score: bool
+    tunes: bool = True
     formats: tuple[str, ...] = ()
     regions: Mapping[str, tuple[str, ...]] | None = None
 
 
-# `gemini` is not a `model.kind` that a config may choose yet: the schema says which are.
-# Its row is as of September 2026, from the provider's page on supervised tuning.
+# The regions are as of September 2026, from the provider's page on supervised tuning.
 PROVIDERS: Mapping[str, Provider] = {
     "local": Provider(can_score=True),
-    "openai": Provider(can_score=False),
+    "openai": Provider(can_score=False, tunes=False),
     "gemini": Provider(
         can_score=False,
         formats=("gemini",),
-        regions={"us-central1": ("us-central1",), "europe-west4": ("europe-west4",)},
+        regions={"us-central1": ("us-central1", "us"), "europe-west4": ("europe-west4", "eu")},
     ),
+    "palm": Provider(can_score=False, tunes=False),
 }

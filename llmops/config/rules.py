@@ -18,6 +18,7 @@ from llmops.config.knowledge import (
     SCHEMA_CHANGES,
     SCHEMA_VERSION,
     SCORER_CATEGORIES,
+    SCORERS_OF_RATINGS,
 )
 from llmops.config.problems import KeyPath, dotted
 from llmops.config.schemas import Mistake
@@ -207,6 +208,31 @@ def thresholds_are_judged(config: Config) -> Iterator[Mistake]:
             )
 
 
+def ratings_come_with_answers(config: Config) -> Iterator[Mistake]:
+    """A scorer that reads the ratings of answers is chosen with a model that sends some."""
+    scorer, kind = config["safety"]["scorer"]["kind"], config["model"]["kind"]
+    able = SCORERS_OF_RATINGS.get(scorer)
+    if able is not None and kind not in able:
+        yield Mistake(
+            ("safety", "scorer", "kind"),
+            f"a scorer that rates the answers of model.kind '{kind}'",
+            f"'{scorer}', which reads ratings that only {' or '.join(able)} sends",
+            "choose another safety=..., or model=gemini",
+        )
+
+
+def questions_have_no_ratings(config: Config) -> Iterator[Mistake]:
+    """A scorer that reads the ratings of answers cannot rate questions."""
+    scorer = config["safety"]["scorer"]["kind"]
+    if scorer in SCORERS_OF_RATINGS and config["safety"]["input"]["score"]:
+        yield Mistake(
+            ("safety", "input", "score"),
+            f"false: the scorer '{scorer}' reads the ratings of answers, and a question has none",
+            "true",
+            "choose another scorer to rate questions",
+        )
+
+
 def columns_are_returned(config: Config) -> Iterator[Mistake]:
     """Each role's column is one that the query returns, as far as its text says."""
     dataset = config["dataset"]
@@ -240,18 +266,19 @@ def provider_can_score(config: Config) -> Iterator[Mistake]:
             )
 
 
-def provider_reads_a_format(config: Config) -> Iterator[Mistake]:
-    """One of the files that are written is one that the tuner takes."""
-    kind, formats = config["model"]["kind"], config["dataset"]["formats"]
+def provider_tunes(config: Config) -> Iterator[Mistake]:
+    """A pipeline that tunes is given a model that can be tuned."""
+    kind = config["model"]["kind"]
     provider = PROVIDERS.get(kind)
-    if provider is None or not provider.formats or set(provider.formats) & set(formats):
-        return
-    yield Mistake(
-        ("dataset", "formats"),
-        f"{' or '.join(provider.formats)} among them: model.kind '{kind}' tunes on that",
-        f"[{', '.join(formats)}]",
-        f"add {provider.formats[0]}",
-    )
+    uses = {step.get("use") for step in config["pipeline"]["steps"].values()}
+    if "tune" in uses and provider is not None and not provider.tunes:
+        able = [name for name, other in PROVIDERS.items() if other.tunes]
+        yield Mistake(
+            ("model", "kind"),
+            f"a model that can be tuned, {' or '.join(able)}: the pipeline has a step that tunes",
+            f"'{kind}'",
+            "choose another model=..., or a pipeline=... without tuning",
+        )
 
 
 def regions_fit(config: Config) -> Iterator[Mistake]:
@@ -355,9 +382,11 @@ RULES = (
     ),
     Rule(("dataset.query", "dataset.columns"), columns_are_returned),
     Rule(("model.kind", "evaluation.metrics"), provider_can_score),
-    Rule(("model.kind", "dataset.formats", "pipeline.steps"), provider_reads_a_format),
+    Rule(("model.kind", "pipeline.steps"), provider_tunes),
     Rule(("model.kind", "model.tuner.region", "deploy.region"), regions_fit),
     Rule(("safety.scorer", "safety.thresholds"), thresholds_are_judged),
+    Rule(("safety.scorer", "model.kind"), ratings_come_with_answers),
+    Rule(("safety.scorer", "safety.input.score"), questions_have_no_ratings),
     Rule(("evaluation.baseline", "predict.contestants"), baseline_takes_part),
     Rule(("gate.contestant", "gate.rules", "predict.contestants"), gate_judges_a_contestant),
     Rule(("pipeline.steps", "prompt.examples"), tuned_prompts_have_no_examples),

@@ -73,7 +73,7 @@ def _reference(folder: Path, digest: str) -> ModelReference:
             base=tuned["base"],
             base_sha256=tuned["base_sha256"],
             tuned=tuned["tuned"],
-            adapter=digest,
+            adapter=None if tuned["endpoint"] else digest,  # a provider keeps its own weights
             endpoint=tuned["endpoint"],
             prompt_sha256=tuned["prompt_sha256"],
             dataset_version=tuned["dataset_version"],

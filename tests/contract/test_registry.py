@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import multiprocessing.dummy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from llmops.adapters import catalog
 from llmops.errors import BackendError, ConfigError, Refused
 from llmops.ports import ModelReference
+from tests.fakes.loopback import cloud_on_loopback
 
-ADAPTERS = [pytest.param({"kind": "files", "path": "the registry"}, id="files")]
+ADAPTERS = [
+    pytest.param({"kind": "files", "path": "the registry"}, id="files"),
+    pytest.param({"kind": "vertex", "region": "us-central1"}, id="vertex"),
+]
 MODEL = ModelReference(
     provider="local", base="a base", tuned="a-1", adapter="ab" * 32, prompt_sha256="cd" * 32
 )
@@ -24,9 +30,32 @@ def config(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    with cloud_on_loopback(tmp_path_factory.mktemp("cloud")) as cloud:
+        yield cloud
+
+
 @pytest.fixture
-def registry(config, tmp_path):
-    return catalog.adapter("registry", config, tmp_path)
+def opened(config, tmp_path, request):
+    """Return what opens the registry, in any process or thread."""
+    if config["kind"] == "files":
+        return partial(catalog.adapter, "registry", config, tmp_path)
+    cloud = request.getfixturevalue("cloud")
+    cloud.fresh()
+    return partial(catalog.adapter, "registry", config, tmp_path, environment=cloud.environment)
+
+
+@pytest.fixture
+def registry(opened):
+    return opened()
+
+
+@pytest.fixture
+def writers(config):
+    """Return what makes writers: processes, or threads where each would import for seconds."""
+    files = config["kind"] == "files"
+    return multiprocessing.get_context("fork") if files else multiprocessing.dummy
 
 
 def other(number):
@@ -261,8 +290,8 @@ def test_a_version_that_an_alias_points_at_is_not_deleted(registry):
     assert registry.get("so_python", "champion").version == 1
 
 
-def _take_champion(config, workspace, version, outcome):
-    registry = catalog.adapter("registry", config, workspace)
+def _take_champion(opened, version, outcome):
+    registry = opened()
     try:
         registry.set_alias("so_python", "champion", version, reason="mine", expected=None)
     except Refused:
@@ -271,47 +300,46 @@ def _take_champion(config, workspace, version, outcome):
         outcome.put("moved")
 
 
-def test_of_two_writers_that_expect_the_same_one_moves_the_alias(registry, config, tmp_path):
+def test_of_two_writers_that_expect_the_same_one_moves_the_alias(registry, opened, writers):
     for number in range(4):
         register(registry, other(number))
-    context = multiprocessing.get_context("fork")
-    outcome = context.Queue()
-    writers = [
-        context.Process(target=_take_champion, args=(config, tmp_path, version, outcome))
+    outcome = writers.Queue()
+    working = [
+        writers.Process(target=_take_champion, args=(opened, version, outcome))
         for version in (1, 2, 3, 4)
     ]
-    for writer in writers:
+    for writer in working:
         writer.start()
-    said = sorted(outcome.get(timeout=60) for _ in writers)
-    for writer in writers:
+    said = sorted(outcome.get(timeout=60) for _ in working)
+    for writer in working:
         writer.join()
     assert said == ["moved", "refused", "refused", "refused"]
     assert len(registry.history("so_python")) == 1
 
 
-def _write_much(config, workspace, writer):
-    registry = catalog.adapter("registry", config, workspace)
-    for number in range(6):
+def _write_much(opened, writer, rounds):
+    registry = opened()
+    for number in range(rounds):
         mine = register(registry, other(writer * 100 + number), run_id=f"run-{writer}")
         registry.set_alias("so_python", "candidate", mine.version, reason=f"writer {writer}")
         register(registry, other(999_999), run_id=f"run-{writer}")
 
 
-def test_eight_writers_lose_nothing_and_tear_nothing(config, tmp_path):
-    context = multiprocessing.get_context("fork")
-    writers = [
-        context.Process(target=_write_much, args=(config, tmp_path, writer)) for writer in range(8)
+def test_many_writers_lose_nothing_and_tear_nothing(config, registry, opened, writers):
+    count, rounds = (8, 6) if config["kind"] == "files" else (3, 2)
+    working = [
+        writers.Process(target=_write_much, args=(opened, writer, rounds))
+        for writer in range(count)
     ]
-    for writer in writers:
+    for writer in working:
         writer.start()
-    for writer in writers:
+    for writer in working:
         writer.join()
-    assert [writer.exitcode for writer in writers] == [0] * 8
+    assert [writer.exitcode for writer in working] == [0] * count
 
-    registry = catalog.adapter("registry", config, tmp_path)
     versions = registry.list()
-    assert len(versions) == 8 * 6 + 1  # the model that all of them registered is one version
-    assert sorted(one.version for one in versions) == list(range(1, 50))
+    made = count * rounds + 1  # the model that all of them registered is one version
+    assert sorted(one.version for one in versions) == list(range(1, made + 1))
     moves = registry.history("so_python")
     assert [move.before for move in moves[1:]] == [move.version for move in moves[:-1]]
     assert registry.get("so_python", "candidate").version == moves[-1].version

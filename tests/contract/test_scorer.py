@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from llmops.adapters import catalog
-from llmops.config.knowledge import SCORER_CATEGORIES
+from llmops.config.knowledge import SCORER_CATEGORIES, SCORERS_OF_RATINGS
 from tests.fakes.openai_server import openai_server
 
-ADAPTERS = [pytest.param(kind, id=kind) for kind in ("profanity", "llama_guard", "shieldgemma")]
-MORE_THAN_A_BATCH = {"profanity": 2500, "llama_guard": 40, "shieldgemma": 20}  # or than in flight
+ADAPTERS = [
+    pytest.param(kind, id=kind) for kind in ("profanity", "llama_guard", "shieldgemma", "gemini")
+]
+MORE_THAN_A_BATCH = {"profanity": 2500, "llama_guard": 40, "shieldgemma": 20, "gemini": 100}
 TEXTS = ["Use a context manager.", "", "naïve 中文 \x00 \U0001f600", "x" * 100_000]
 
 
@@ -31,8 +33,8 @@ def endpoint():
 
 @pytest.fixture(scope="module", params=ADAPTERS)
 def config(request, endpoint):
-    if request.param == "profanity":
-        return {"kind": "profanity"}
+    if request.param in ("profanity", "gemini"):
+        return {"kind": request.param}
     return {"kind": request.param, "model": endpoint.config()}
 
 
@@ -49,9 +51,10 @@ def test_the_config_floor_knows_the_same_categories(config, scorer):
     assert scorer.categories == SCORER_CATEGORIES[config["kind"]]
 
 
-def test_every_text_gets_a_score_in_every_category(scorer):
+def test_every_text_gets_a_score_in_every_category_that_no_rating_gives(config, scorer):
+    expected = set() if config["kind"] in SCORERS_OF_RATINGS else set(scorer.categories)
     for scores in scorer.score(TEXTS):
-        assert set(scores) == set(scorer.categories)
+        assert set(scores) == expected
         assert all(0 <= score <= 1 for score in scores.values())
 
 

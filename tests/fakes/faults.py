@@ -154,13 +154,13 @@ class Faults:
         self.requests.append(_request(scope, body, told))
         if told is None or told.fault == "delay":
             await asyncio.sleep(told.seconds if told else 0)
-            await self.app(scope, _again(body), send)
+            await self.app(scope, _again(body, receive), send)
         elif told.fault == "refuse":
             await _refuse(told, send)
         elif told.fault == "cut":
-            await self.app(scope, _again(body), _halved(send))
+            await self.app(scope, _again(body, receive), _halved(send))
         else:
-            await self.app(scope, _again(body), _swallowed)
+            await self.app(scope, _again(body, receive), _swallowed)
             await _hang_up(send)
 
 
@@ -186,11 +186,14 @@ async def _whole(receive: Any) -> bytes:
             return held
 
 
-def _again(body: bytes) -> Callable[[], Any]:
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+def _again(body: bytes, receive: Any) -> Callable[[], Any]:
+    """Return a ``receive`` that gives the body once, then what still comes: a disconnect."""
+    given = iter([{"type": "http.request", "body": body, "more_body": False}])
 
-    return receive
+    async def again() -> Any:
+        return next(given, None) or await receive()
+
+    return again
 
 
 def _request(scope: Any, body: bytes, told: _Told | None) -> Request:

@@ -14,7 +14,6 @@ from llmops.config import returned_columns, rules
 from llmops.config.knowledge import NEED_SCORES, PROVIDERS
 from llmops.config.schemas import Mistake, schema
 from llmops.config.validate import validate
-from llmops.data.settings import FORMATS
 from llmops.evaluation.metrics import METRICS
 
 DOCS = Path(__file__).parents[3] / "docs" / "providers.md"
@@ -26,7 +25,7 @@ def so_python() -> dict[str, Any]:
 
 
 def with_gemini(config: dict[str, Any], tune: str = "us-central1", serve: str = "us-central1"):
-    """Return the config with a provider that scores nothing; no schema accepts it yet."""
+    """Return the config with a provider that scores nothing."""
     changed = copy.deepcopy(config)
     changed["model"] |= {"kind": "gemini", "tuner": {"region": tune}}
     changed["deploy"]["region"] = serve
@@ -57,10 +56,19 @@ def test_other_metrics_pass(so_python: dict[str, Any]) -> None:
     assert told(config) == []
 
 
-def test_the_tuners_file_must_be_written(so_python: dict[str, Any]) -> None:
-    config = with_gemini(so_python)
-    config["dataset"]["formats"] = ["chat"]
-    assert ("dataset", "formats") in [mistake.path for mistake in told(config)]
+def test_a_pipeline_that_tunes_needs_a_model_that_can_be_tuned(so_python) -> None:
+    config = copy.deepcopy(so_python)
+    config["model"] = {"kind": "palm"}
+    assert ("model", "kind") in [mistake.path for mistake in told(config)]
+
+
+def test_a_scorer_of_ratings_needs_a_model_that_sends_some(so_python) -> None:
+    config = copy.deepcopy(so_python)
+    config["safety"]["scorer"] = {"kind": "gemini"}
+    config["safety"]["input"]["score"] = True
+    config["safety"]["thresholds"] = {"harassment": 0.5}
+    paths = [mistake.path for mistake in told(config)]
+    assert paths == [("safety", "scorer", "kind"), ("safety", "input", "score")]
 
 
 @pytest.mark.parametrize(
@@ -79,18 +87,16 @@ def test_every_provider_that_a_config_may_choose_has_a_row() -> None:
     assert set(schema("model")["properties"]["kind"]["enum"]) <= set(PROVIDERS)
 
 
-def test_the_tables_name_metrics_and_formats_that_exist() -> None:
+def test_the_table_names_metrics_that_exist() -> None:
     assert set(NEED_SCORES) <= set(METRICS)
-    assert {name for able in PROVIDERS.values() for name in able.formats} <= set(FORMATS)
 
 
 def test_the_page_shows_the_table() -> None:
     lines = DOCS.read_text("utf-8").splitlines()
     for name, able in PROVIDERS.items():
         regions = ", ".join(able.regions) if able.regions else "-"
-        formats = ", ".join(able.formats) or "-"
-        scores = "yes" if able.can_score else "no"
-        assert [line for line in lines if line.startswith(f"| `{name}` | {scores} | {formats} |")]
+        scores, tunes = ("yes" if able else "no" for able in (able.can_score, able.tunes))
+        assert [line for line in lines if line.startswith(f"| `{name}` | {scores} | {tunes} |")]
         assert [line for line in lines if line.startswith(f"| `{name}`") and regions in line]
 
 

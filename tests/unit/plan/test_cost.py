@@ -182,9 +182,9 @@ def test_an_option_that_the_provider_does_not_accept_is_said(config, tables):
 
 def test_a_region_that_does_not_tune_is_said(config, tables):
     changed = managed(config, "gemini-3.5-flash")
-    changed["model"]["region"] = "europe-west1"
+    changed["model"]["tuner"] = {"region": "europe-west1"}
     assert list(cautions(changed, knowledge(tables))) == [
-        "model.region is europe-west1, the provider accepts us-central1, europe-west4"
+        "model.tuner.region is europe-west1, the provider accepts us-central1, europe-west4"
     ]
 
 
