@@ -32,10 +32,12 @@ from llmops.api.running import attach, reproduce, run
 from llmops.api.safety import safety_test
 from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
+from llmops.api.tuned import Import, import_model, tuned_models
 
 __all__ = [
     "EVERYTHING",
     "Collected",
+    "Import",
     "Run",
     "Sweep",
     "SweepOptions",
@@ -47,6 +49,7 @@ __all__ = [
     "diff",
     "find_model",
     "gc",
+    "import_model",
     "open_model",
     "plan",
     "plan_members",
@@ -66,6 +69,7 @@ __all__ = [
     "sweep",
     "sweeps",
     "tag_run",
+    "tuned_models",
     "validate",
     "validate_members",
     "verify_store",
