@@ -64,6 +64,7 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
         "llama_guard": Entry("llmops.adapters.scorer.guard", "open_llama_guard"),
         "shieldgemma": Entry("llmops.adapters.scorer.guard", "open_shieldgemma"),
     },
+    "exporter": {"local": Entry("llmops.adapters.model.export", "open_exporter", "local")},
     "registry": {
         "files": Entry("llmops.adapters.registry.files", "open_registry"),
         "vertex": Entry("llmops.adapters.registry.vertex", "open_registry", "gcp", cloud=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
 from llmops.api.planning import EVERYTHING, check_budget, planned_against
+from llmops.api.registering import promote
 from llmops.artifacts import canonical_json
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
@@ -84,22 +86,36 @@ def run(
         Interrupted: On Ctrl-C or SIGTERM; the record says so.
         Unattended: If the run goes on elsewhere and cannot be followed; ``attach`` can later.
     """
-    known = checked(overrides)
-    if detach:
-        _check_detachable(known.config)
-    changes = adjustments(known.config, limit, score_on)
-    opened = open_config(
-        adjusted(known.config, changes),
-        known.overrides,
-        functools.partial(_origins, known, changes),
-    )
-    planned = planned_against(opened, selection, "store")
-    on_plan(planned)
-    check_budget([planned], budget)
-    identity = _new_identity(opened, score_on=score_on, promote=promote)
-    on_start(identity.folder.path)
-    handling = Handling(on_event, detach, cancels)
-    return _Runner(opened, selection, identity).run(planned, handling)
+    with contextlib.ExitStack() as prepared:
+        known = checked(
+            overrides, before_composing=lambda: _start_engine_ahead(overrides, prepared)
+        )
+        if detach:
+            _check_detachable(known.config)
+        changes = adjustments(known.config, limit, score_on)
+        opened = open_config(
+            adjusted(known.config, changes),
+            known.overrides,
+            functools.partial(_origins, known, changes),
+        )
+        planned = planned_against(opened, selection, "store")
+        on_plan(planned)
+        check_budget([planned], budget)
+        identity = _new_identity(opened, score_on=score_on, promote=promote)
+        on_start(identity.folder.path)
+        handling = Handling(on_event, detach, cancels)
+        return _Runner(opened, selection, identity).run(planned, handling)
+
+
+def _start_engine_ahead(overrides: Sequence[str], prepared: contextlib.ExitStack) -> None:
+    """Let the local engine import what it needs while a config that is new is composed.
+
+    A config that is new has work to do, nearly always; where another engine is named, not here.
+    """
+    from llmops.engines import local
+
+    if not any(word.lstrip("+").startswith(("engine=", "env=")) for word in overrides):
+        prepared.enter_context(local.started_ahead())
 
 
 def attach(
@@ -576,24 +592,20 @@ def _promote(
     if not decision["passed"]:
         return outcome | {"reason": "the gate refused"}
     registry = opened.adapters.registry()
-    holder = _holder(registry, name, alias)
-    if holder == version:
+    candidate = registry.get(name, str(version))
+    if alias in candidate.aliases:
         return outcome | {"promoted": True, "reason": f"holds {alias} already"}
+    held = any(one.name == name and alias in one.aliases for one in registry.list())
     decided_now = chosen or any(
         s["kind"] == "gate" and s["status"] == "done" for s in made["steps"]
     )
-    if holder is not None and not decided_now:
-        return outcome | {"reason": f"version {holder} holds {alias}; nothing new was decided"}
-    registry.set_alias(name, alias, version, reason=f"gate passed in run {made['run_id']}")
+    if held and not decided_now:
+        return outcome | {"reason": f"another version holds {alias}; nothing new was decided"}
+    try:
+        promote(registry, candidate, alias, records=[made])
+    except Refused as exc:
+        return outcome | {"reason": exc.problem}
     return outcome | {"promoted": True, "reason": "the gate passed"}
-
-
-def _holder(registry: Any, name: str, alias: str) -> int | None:
-    for version in registry.list():
-        if version.name == name and alias in version.aliases:
-            found: int = version.version
-            return found
-    return None
 
 
 def _write_report(folder: RunFolder, store: Store, made: Mapping[str, Any]) -> None:

@@ -49,7 +49,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "sweeps": ("--json",),
     "warehouse": ("--dataset", "--json", "--limit", "--replace"),
-    "models": ("--json", "--reason", "--to", "--verify"),
+    "models": ("--alias", "--force", "--json", "--out", "--reason", "--to", "--verify"),
     "init": ("--force", "--json"),
     "doctor": ("--json",),
     "schema": ("--out", "--add-lines", "--check", "--json"),
@@ -68,7 +68,10 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 FOLLOWING: Mapping[str, tuple[str, ...]] = {
     "runs": ("list", "show", "attach", "query", "tag", "gc"),
     "sweeps": ("list", "show", "resume"),
-    "models": ("list", "show", "promote", "pull"),
+    "models": (
+        *("list", "show", "card", "promote", "rollback", "delete", "export", "pull"),
+        *("tuned", "import"),
+    ),
     "warehouse": ("tables", "preview", "query", "load"),
     "completion": ("bash", "fish", "zsh"),
 }

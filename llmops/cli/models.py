@@ -13,7 +13,7 @@ from llmops.errors import ConfigError
 if TYPE_CHECKING:
     from llmops.ports import AliasMove, ModelVersion, Registry
 
-SUMMARY = "list registered models, show or promote one, pull a base model"
+SUMMARY = "list, show, promote, roll back, delete and export models, pull a base model"
 DIGEST_SHOWN = 12  # characters of a digest on the screen
 
 
@@ -67,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:  llmops models promote so_python@candidate --reason 'read 20 answers'",
     )
     verbs = parser.add_subparsers(
-        required=True, metavar="list | show | promote | pull | tuned | import"
+        required=True,
+        metavar="list | show | card | promote | rollback | delete | export | pull | tuned | import",
     )
     listing = verbs.add_parser("list", help="all versions of all models")
     listing.set_defaults(command=_list)
@@ -78,8 +79,26 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (showing, promoting):
         verb.add_argument("model", metavar="NAME[@ALIAS|:VERSION]", help="default: the newest")
     promoting.add_argument("--to", metavar="ALIAS", help="default: deploy.promote_to")
-    promoting.add_argument("--reason", required=True, help="kept in the history")
-    for verb in (listing, showing, promoting):
+    promoting.add_argument(
+        "--force", action="store_true", help="without a passed gate; needs --reason"
+    )
+    promoting.add_argument("--reason", help="kept in the history")
+    rolling = verbs.add_parser("rollback", help="point an alias back at what it held before")
+    rolling.set_defaults(command=_rollback)
+    rolling.add_argument("model", metavar="NAME@ALIAS", help="default alias: deploy.promote_to")
+    deleting = verbs.add_parser("delete", help="delete a version that no alias points at")
+    deleting.set_defaults(command=_delete)
+    deleting.add_argument("model", metavar="NAME:VERSION")
+    for verb in (rolling, deleting):
+        verb.add_argument("--reason", required=True, help="kept in the history")
+    exporting = verbs.add_parser("export", help="write merged weights for transformers and vLLM")
+    exporting.set_defaults(command=_export)
+    exporting.add_argument("--out", required=True, metavar="FOLDER")
+    describing = verbs.add_parser("card", help="print the model card, Markdown or JSON")
+    describing.set_defaults(command=_card)
+    for verb in (exporting, describing):
+        verb.add_argument("model", metavar="NAME[@ALIAS|:VERSION]", help="default: the newest")
+    for verb in (listing, showing, promoting, rolling, deleting, exporting, describing):
         verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. deploy=files")
         verb.add_argument("--json", action="store_true", help="print JSON")
     verbs.add_parser("pull", help="fetch and convert the base model", add_help=False)
@@ -124,17 +143,87 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _promote(arguments: argparse.Namespace) -> int:
+    from llmops.api.registering import promote
+
     deploy = _deploy(arguments)
     registry = _registry(arguments, deploy)
     alias = arguments.to or deploy["promote_to"]
     if alias is None:
         raise ConfigError("deploy.promote_to is null", hint="name an alias:  --to champion")
     chosen = _find(registry, parse_model(arguments.model))
-    promoted = registry.set_alias(chosen.name, alias, chosen.version, reason=arguments.reason)
+    promoted = promote(registry, chosen, alias, reason=arguments.reason, force=arguments.force)
+    return _told(promoted, f"{promoted.name}@{alias} is version {promoted.version}", arguments)
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    deploy = _deploy(arguments)
+    registry = _registry(arguments, deploy)
+    wanted = parse_model(arguments.model)
+    alias = wanted.version or deploy["promote_to"]
+    if alias is None or alias.isdecimal():
+        raise ConfigError("no alias is named", hint=f"for example {wanted.name}@champion")
+    back = registry.rollback(wanted.name, alias, reason=arguments.reason)
+    return _told(back, f"{back.name}@{alias} is version {back.version} again", arguments)
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    registry = _registry(arguments, _deploy(arguments))
+    wanted = parse_model(arguments.model)
+    if wanted.version is None:
+        raise ConfigError("no version is named", hint=f"for example {wanted.name}:3")
+    chosen = _find(registry, wanted)
+    registry.delete(chosen.name, chosen.version, reason=arguments.reason)
+    said = f"{chosen.name}:{chosen.version} is deleted; `runs gc` frees what only it needed"
+    return _told(chosen, said, arguments)
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    from llmops.api.registering import card
+    from llmops.lineage.model_card import markdown
+
+    registry = _registry(arguments, _deploy(arguments))
+    made = card(registry, _find(registry, parse_model(arguments.model)))
     if arguments.json:
-        _print_json(asdict(promoted))
+        print(json.dumps(made, indent=1, ensure_ascii=False, default=str))
     else:
-        print(f"{promoted.name}@{alias} is version {promoted.version}")
+        print(markdown(made), end="")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from llmops.api.registering import export
+    from llmops.report.words import size
+
+    registry = _registry(arguments, _deploy(arguments))
+    chosen = _find(registry, parse_model(arguments.model))
+    done = export(registry, chosen, _model(chosen, arguments), Path(arguments.out))
+    if arguments.json:
+        _print_json({"folder": str(done.folder), "files": list(done.files), "bytes": done.bytes})
+    else:
+        print(f"{done.folder}: {', '.join(done.files)}, {size(done.bytes)}")
+    return 0
+
+
+def _model(version: ModelVersion, arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return the model group that a version was tuned with, from its run, or the chosen one."""
+    from llmops.config.compose import group
+    from llmops.config.project import workspace
+    from llmops.lineage.run_folder import find_run
+
+    try:
+        found: Mapping[str, Any] = find_run(workspace(), version.registered_by).config()["model"]
+    except (ConfigError, KeyError):
+        return group("model", arguments.overrides)
+    return found
+
+
+def _told(version: ModelVersion, text: str, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        _print_json(asdict(version))
+    else:
+        print(text)
     return 0
 
 
@@ -182,10 +271,18 @@ def _print_version(version: ModelVersion, history: Sequence[AliasMove]) -> None:
         table.add_row(*map(escape, row))
     for move in history:
         if version.version in (move.before, move.version):
-            before = "nothing" if move.before is None else str(move.before)
-            text = f"{move.alias} from {before} to {move.version}: {move.reason}"
-            table.add_row(move.at, escape(text))
+            table.add_row(move.at, escape(_moved(move)))
     Console().print(table)
+
+
+def _moved(move: AliasMove) -> str:
+    if move.event == "delete":
+        return f"version {move.before} deleted: {move.reason}"
+    if move.event == "drop":
+        return f"{move.alias} dropped from {move.before}: {move.reason}"
+    back = "back " if move.event == "rollback" else ""
+    before = "nothing" if move.before is None else str(move.before)
+    return f"{move.alias} {back}from {before} to {move.version}: {move.reason}"
 
 
 def _print_json(value: object) -> None:

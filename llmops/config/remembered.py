@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,8 +33,14 @@ class Checked:
     origins: Mapping[str, Any]
 
 
-def checked(overrides: Sequence[str]) -> Checked:
+def checked(
+    overrides: Sequence[str], *, before_composing: Callable[[], None] = lambda: None
+) -> Checked:
     """Compose and check an experiment, or recall what came of it before.
+
+    Args:
+        overrides: As on the command line.
+        before_composing: Called if it has to be composed, which takes a while.
 
     Raises:
         ConfigProblems: With every mistake at once.
@@ -43,6 +49,7 @@ def checked(overrides: Sequence[str]) -> Checked:
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = json.loads(place.read_text("utf-8"))
         return Checked(known["config"], tuple(known["overrides"]), known["origins"])
+    before_composing()
     from llmops.config.provenance import provenance, to_json
     from llmops.config.validate import validate
 

@@ -45,7 +45,8 @@ def run(assignment: Assignment, on_event: Callable[[Event], None]) -> bool:
     """
     folder = _store_folder(assignment)
     with _neutral_folder(folder) as neutral, signals.collected() as received:
-        child = _start(assignment, neutral)
+        child = _waiting.pop() if _waiting else _start()
+        _tell(child, assignment, neutral)
         logs = assignment.run_folder / "logs"
         progress = _Progress(logs / "progress.jsonl", on_event)
         with _logged(child, logs / "engine.log"):
@@ -78,31 +79,47 @@ def _store_folder(assignment: Assignment) -> Path | None:
     return None
 
 
-def _start(assignment: Assignment, neutral: Path) -> subprocess.Popen[bytes]:
-    command = [
-        str(neutral / "env" / Path(sys.executable).parent.name / Path(sys.executable).name),
-        "-m",
-        "llmops.engines.local_child",
-        str(assignment.run_folder),
-        assignment.run_id,
-        assignment.config_uri,
-        str(neutral),
-    ]
+@contextlib.contextmanager
+def started_ahead() -> Iterator[None]:
+    """Start the next run's child now: it imports what any run needs while its config is read."""
+    _waiting.append(_start())
+    try:
+        yield
+    finally:
+        if _waiting:
+            _end(_waiting.pop())
+
+
+_waiting: list[subprocess.Popen[bytes]] = []  # at most one, until a run takes it
+
+
+def _start() -> subprocess.Popen[bytes]:
+    """Start a child that waits to be told its run."""
     environment = os.environ | {
-        "LLMOPS_RUN_FOLDER": str(assignment.run_folder),
         "LLMOPS_RUN_PID": str(os.getpid()),
         "PYTHONSAFEPATH": "1",  # a user's kfp.py in the workspace must not shadow the package
-        "TMPDIR": str(neutral / "tmp"),
     }
     return subprocess.Popen(
-        command,
-        cwd=assignment.workspace,
+        [sys.executable, "-m", "llmops.engines.local_child"],
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def _tell(child: subprocess.Popen[bytes], assignment: Assignment, neutral: Path) -> None:
+    assert child.stdin is not None
+    told = {
+        "workspace": str(assignment.workspace),
+        "run_folder": str(assignment.run_folder),
+        "run_id": assignment.run_id,
+        "config_uri": assignment.config_uri,
+        "neutral": str(neutral),
+    }
+    with contextlib.suppress(BrokenPipeError), child.stdin as file:  # its log says why it ended
+        file.write(json.dumps(told).encode())
 
 
 def _is_running(child: subprocess.Popen[bytes]) -> bool:
@@ -151,7 +168,6 @@ def _neutral_folder(store: Path | None) -> Iterator[Path]:
     _clear_left_behind(base)
     neutral = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
     (neutral / "tmp").mkdir()
-    (neutral / "env").symlink_to(Path(sys.executable).parent.parent)
     if store:
         (neutral / "store").symlink_to(store.resolve())
     try:

@@ -1,6 +1,7 @@
 """The child of a local run: compile the pipeline into the run folder and run it with kfp.local.
 
-Started by ``local.run`` with the neutral folder; ends with 0 if every step succeeded.
+Started by ``local``, it imports what every run needs, then reads from its input which run it is
+for; without an answer it ends. It ends with 0 if every step succeeded.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,19 @@ from llmops.ports import Store
 from llmops.worker import leave_with_the_run, read_config
 
 
-def main(arguments: list[str]) -> None:
-    """Run ``RUN_FOLDER RUN_ID CONFIG_URI NEUTRAL_FOLDER``."""
-    leave_with_the_run()
+def main() -> None:
+    """Run what the input tells of: workspace, run folder and id, config, neutral folder."""
     _import_for_every_task()
-    run_folder, run_id, config_uri, neutral = arguments
+    leave_with_the_run()
+    said = sys.stdin.read()
+    sys.stdin = open(os.devnull)  # noqa: SIM115 - no task is to wait for input
+    if not said:
+        return
+    told = json.loads(said)
+    run_folder, config_uri, neutral = told["run_folder"], told["config_uri"], told["neutral"]
+    os.chdir(told["workspace"])
+    os.environ["LLMOPS_RUN_FOLDER"] = run_folder
+    os.environ["TMPDIR"] = tempfile.tempdir = f"{neutral}/tmp"
     config = read_config(config_uri)
     store = open_store(config, Path.cwd())
     plan = json.loads((Path(run_folder) / "plan.json").read_text("utf-8"))
@@ -38,13 +48,14 @@ def main(arguments: list[str]) -> None:
         if step["status"] == "cached"
     }
     compiled = compile_pipeline(graph, config["engine"], target, hits)
-    given = {"config_uri": _neutral(config_uri, store, neutral), "run_id": run_id}
+    given = {"config_uri": _neutral(config_uri, store, neutral), "run_id": told["run_id"]}
     _run(compiled.pipeline, given, neutral)
 
 
 def _import_for_every_task() -> None:
     """Import what tasks need: they are forks of this process.
 
+    No thread may import anything once there are forks: they would wait for ever for its lock.
     ``kfp`` is imported as its own tasks do it: its client would bring Kubernetes' for a second.
     """
     os.environ["_KFP_RUNTIME"] = "true"
@@ -53,6 +64,8 @@ def _import_for_every_task() -> None:
     del os.environ["_KFP_RUNTIME"]
     import filelock  # noqa: F401
     import msgspec  # noqa: F401
+    import psutil  # noqa: F401
+    from kfp import dsl, local  # noqa: F401
 
 
 def _addresses(step: Mapping[str, Any], store: Store, neutral: str) -> Mapping[str, str]:
@@ -82,4 +95,4 @@ def _run(pipeline: Any, arguments: Mapping[str, str], neutral: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -8,7 +8,7 @@ import pytest
 
 from llmops.adapters import catalog
 from llmops.cli.models import Wanted, main, parse_model
-from llmops.errors import ConfigError
+from llmops.errors import ConfigError, Refused
 from llmops.ports import ModelReference
 
 
@@ -75,16 +75,59 @@ def test_show_prints_what_users_wrote_as_they_wrote_it(two_versions, capsys):
     assert "[run-2]" in capsys.readouterr().out
 
 
-def test_promote_moves_the_alias_that_the_config_names(two_versions, capsys):
-    assert main(["promote", "so_python:1", "--reason", "read its answers"]) == 0
+def test_promote_needs_a_gate_that_passed(two_versions):
+    with pytest.raises(Refused, match="no gate has judged so_python:1"):
+        main(["promote", "so_python:1"])
+    assert two_versions.get("so_python", "1").aliases == ()
+
+
+def test_promote_by_force_keeps_the_reason_forever(two_versions, capsys):
+    assert main(["promote", "so_python:1", "--force", "--reason", "read its answers"]) == 0
     assert two_versions.get("so_python", "champion").version == 1
     assert capsys.readouterr().out == "so_python@champion is version 1\n"
-    assert two_versions.history("so_python")[-1].reason == "read its answers"
+    last = two_versions.history("so_python")[-1]
+    assert (last.reason, last.forced) == ("forced: read its answers", True)
 
 
-def test_promote_moves_the_alias_that_is_asked_for(two_versions):
-    assert main(["promote", "so_python@candidate", "--to", "staging", "--reason", "try"]) == 0
-    assert two_versions.get("so_python", "staging").version == 2
+def test_force_without_a_reason_is_refused(two_versions):
+    with pytest.raises(ConfigError, match="needs a reason"):
+        main(["promote", "so_python:1", "--force"])
+
+
+def test_rollback_points_the_alias_back_and_show_says_so(two_versions, capsys):
+    for version in ("1", "2"):
+        main(["promote", f"so_python:{version}", "--force", "--reason", "a trial"])
+    assert main(["rollback", "so_python@champion", "--reason", "it was rude"]) == 0
+    assert two_versions.get("so_python", "champion").version == 1
+    capsys.readouterr()
+    main(["show", "so_python:1"])
+    assert "champion back from 2 to 1: it was rude" in capsys.readouterr().out
+
+
+def test_delete_takes_a_version_that_no_alias_needs(two_versions, capsys):
+    assert main(["delete", "so_python:1", "--reason", "a trial"]) == 0
+    assert [one.version for one in two_versions.list()] == [2]
+    with pytest.raises(Refused, match="is candidate"):
+        main(["delete", "so_python:2", "--reason", "a trial"])
+    with pytest.raises(ConfigError, match="no version is named"):
+        main(["delete", "so_python", "--reason", "a trial"])
+
+
+def test_a_card_of_a_model_whose_run_is_gone_says_what_is_not_known(two_versions, capsys):
+    assert main(["card", "so_python:2"]) == 0
+    told = capsys.readouterr().out
+    assert "# so_python, version 2" in told
+    assert "The record of run run-2 is gone" in told
+    assert main(["card", "so_python:2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"]["known"] is False
+
+
+def test_a_model_whose_provider_keeps_the_weights_is_not_exported(registry, tmp_path):
+    model = ModelReference("gemini", "gemini-3", tuned="t", endpoint="projects/1/endpoints/2")
+    registry.register("cloudy", model, labels={}, run_id="run-1")
+    with pytest.raises(ConfigError) as caught:
+        main(["export", "cloudy", "--out", str(tmp_path / "out")])
+    assert "projects/1/endpoints/2" in caught.value.hint
 
 
 def test_an_unknown_model_is_told_with_the_nearest_name(two_versions):
