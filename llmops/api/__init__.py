@@ -6,6 +6,7 @@
 >>> run.record["metrics"]["contestants"]["tuned"]["loss"]["value"]
 """
 
+from llmops.api.ancestry import compare, lineage
 from llmops.api.answering import find_model, open_model, predict, serve_config
 from llmops.api.collecting import Collected, gc
 from llmops.api.opening import validate, validate_members
@@ -30,6 +31,7 @@ from llmops.api.planning import (
 from llmops.api.predicting import predict_file, predict_query
 from llmops.api.running import attach, reproduce, run
 from llmops.api.safety import safety_test
+from llmops.api.site import Site, site
 from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 from llmops.api.tuned import Import, import_model, tuned_models
@@ -39,17 +41,20 @@ __all__ = [
     "Collected",
     "Import",
     "Run",
+    "Site",
     "Sweep",
     "SweepOptions",
     "accept",
     "attach",
     "check_budget",
+    "compare",
     "compile_pipeline",
     "datasets",
     "diff",
     "find_model",
     "gc",
     "import_model",
+    "lineage",
     "open_model",
     "plan",
     "plan_members",
@@ -66,6 +71,7 @@ __all__ = [
     "serve_config",
     "show",
     "show_sweep",
+    "site",
     "sweep",
     "sweeps",
     "tag_run",

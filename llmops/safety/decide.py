@@ -7,9 +7,7 @@ model, no scorer and no route: it is given what they said.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 
 from llmops.data import personal
 from llmops.ports import Citation, Response
@@ -148,10 +146,5 @@ class _Text:
 
 
 def _personal(text: str, wanted: PersonalData) -> list[personal.Find]:
-    kinds = {kind: "" for kind in wanted.kinds if _hint(kind).search(text)}
+    kinds = dict.fromkeys(personal.likely(text, wanted.kinds), "")
     return personal.find(text, kinds, wanted.region) if kinds else []
-
-
-@cache
-def _hint(kind: str) -> re.Pattern[str]:
-    return re.compile(personal.HINTS[kind])
