@@ -8,6 +8,7 @@
 
 from llmops.api.answering import find_model, open_model, predict, serve_config
 from llmops.api.collecting import Collected, gc
+from llmops.api.monitoring import monitor
 from llmops.api.opening import validate, validate_members
 from llmops.api.past import (
     Run,
@@ -47,6 +48,7 @@ __all__ = [
     "diff",
     "find_model",
     "gc",
+    "monitor",
     "open_model",
     "plan",
     "plan_members",

@@ -20,7 +20,7 @@ from llmops.artifacts import canonical_json
 from llmops.data import columns
 from llmops.errors import BackendError, ConfigError, DataError, Refused, unknown_name
 from llmops.evaluation import responses
-from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
+from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
 from llmops.ports import GenerationSettings, Generator, ModelReference, Progress, TokenScore
 from llmops.prompts.prompt import Example, Prompt
 
@@ -46,6 +46,9 @@ class Settings:
     prompt: Prompt = leaf("prompt")
     model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
     scorer: Mapping[str, Any] = leaf("safety.scorer")
+    grounding: Mapping[str, Any] | None = leaf("grounding", optional=True)
+    chain: Mapping[str, Any] | None = leaf("chain", optional=True)
+    encoder: Mapping[str, Any] | None = leaf("encoder", optional=True)
 
 
 @dataclass(frozen=True)
@@ -310,6 +313,24 @@ def _generation(settings: Settings) -> GenerationSettings:
     )
 
 
+# ------------------------------------------------------------------- passages
+
+
+def source(settings: Settings, adapters: Adapters) -> Source:
+    """Return the versions of the tables that passages are retrieved from, where any are.
+
+    Raises:
+        ConfigError: If the query of the passages is refused.
+    """
+    grounding = settings.grounding
+    if grounding is None or grounding["kind"] != "warehouse":
+        return Source({})
+    check = adapters.warehouse().check(grounding["query"])
+    if check.unknown:
+        return Source({}, (check.unknown,), known=False)
+    return Source({"passages": dict(sorted(check.tables.items()))}, check.notes)
+
+
 # --------------------------------------------------------------------- result
 
 
@@ -352,10 +373,12 @@ KIND = StepKind(
     takes=(Port("test", "parquet"), Port("train", "parquet"), Port("model", "json", optional=True)),
     gives=(Port("responses", "parquet"),),
     uses=("generator", "scorer"),
+    source=source,
     code=(
         "llmops.prompts.prompt",
         "llmops.prompts.template",
         "llmops.evaluation.responses",
+        "llmops.adapters.model.composed",
     ),
     summary="let every contestant answer the test rows, and score the answers",
 )
