@@ -47,7 +47,7 @@ check: lint ## lint, and the quick tests that need no model
 	$(PYTEST) -m 'not slow and not model'
 
 bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
-	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 same
+	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 5000000 same
 
 bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
 	@for file in $$(grep -l '^if __name__' benchmarks/*.py | grep -v benchmarks/data); do \

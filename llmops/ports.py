@@ -159,6 +159,35 @@ class Warehouse(Protocol):
         """
         ...
 
+    def export(
+        self,
+        sql: str,
+        to: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_bytes: int | None = None,
+        origin: Origin | None = None,
+    ) -> str:
+        """Write the rows of one SELECT as JSON Lines; none of them passes through the caller.
+
+        Args:
+            sql: As for ``query``.
+            to: The files' address without its end: ``gs://bucket/folder/train`` for BigQuery, a
+                path of this machine for a warehouse on it.
+            parameters: As for ``query``.
+            max_bytes: As for ``query``.
+            origin: As for ``query``.
+
+        Returns:
+            The address of the file or files, with a ``*`` where there are several.
+
+        Raises:
+            ConfigError: As ``check``, or if the warehouse cannot write to ``to``.
+            Refused: As ``query``.
+            BackendError: If the warehouse fails, or there is no room.
+        """
+        ...
+
 
 # ---------------------------------------------------------------------- store
 

@@ -6,6 +6,7 @@
 >>> run.record["metrics"]["contestants"]["tuned"]["loss"]["value"]
 """
 
+from llmops.api.ancestry import compare, lineage
 from llmops.api.answering import find_model, open_model, predict, serve_config
 from llmops.api.collecting import Collected, gc
 from llmops.api.monitoring import monitor
@@ -31,6 +32,7 @@ from llmops.api.planning import (
 from llmops.api.predicting import predict_file, predict_query
 from llmops.api.running import attach, reproduce, run
 from llmops.api.safety import safety_test
+from llmops.api.site import Site, site
 from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
 
@@ -38,16 +40,19 @@ __all__ = [
     "EVERYTHING",
     "Collected",
     "Run",
+    "Site",
     "Sweep",
     "SweepOptions",
     "accept",
     "attach",
     "check_budget",
+    "compare",
     "compile_pipeline",
     "datasets",
     "diff",
     "find_model",
     "gc",
+    "lineage",
     "monitor",
     "open_model",
     "plan",
@@ -65,6 +70,7 @@ __all__ = [
     "serve_config",
     "show",
     "show_sweep",
+    "site",
     "sweep",
     "sweeps",
     "tag_run",

@@ -43,6 +43,8 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "What has run": {
         "runs": Verb("llmops.cli.runs", "list, show and compare runs"),
         "sweeps": Verb("llmops.cli.sweeps", "list and show sweeps, resume one"),
+        "lineage": Verb("llmops.cli.lineage", "walk from a thing to what led to it"),
+        "site": Verb("llmops.cli.site", "write the workspace as a static site"),
         "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
     },

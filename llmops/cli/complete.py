@@ -40,6 +40,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
         "--commit",
         "--tag",
         "--figure",
+        "--html",
         "--limit",
         "--remove",
         "--keep",
@@ -48,6 +49,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
         "--dry-run",
     ),
     "sweeps": ("--json",),
+    "lineage": ("--depth", "--json"),
+    "site": ("--json", "--out"),
     "warehouse": ("--dataset", "--json", "--limit", "--replace"),
     "models": ("--force", "--json", "--out", "--reason", "--to", "--verify"),
     "init": ("--force", "--json"),
@@ -66,7 +69,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 FOLLOWING: Mapping[str, tuple[str, ...]] = {
-    "runs": ("list", "show", "attach", "query", "tag", "gc"),
+    "runs": ("list", "show", "compare", "attach", "query", "tag", "gc"),
     "sweeps": ("list", "show", "resume"),
     "models": ("list", "show", "card", "promote", "rollback", "delete", "export", "pull"),
     "warehouse": ("tables", "preview", "query", "load"),

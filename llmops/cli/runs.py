@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmops.api import Collected
     from llmops.lineage.catalogue import RunRow
 
-SUMMARY = "list, show, query, tag and attach to runs, clear what none of them needs"
+SUMMARY = "list, show, compare, query, tag and attach to runs, clear what none of them needs"
 BAD = ("corrupt", "failed", "died")
 
 
@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
             "  llmops runs gc --keep 20 --older-than 30 --dry-run"
         ),
     )
-    verbs = parser.add_subparsers(required=True, metavar="list | show | attach | query | tag | gc")
+    verbs = parser.add_subparsers(
+        required=True, metavar="list | show | compare | attach | query | tag | gc"
+    )
     _add_list(verbs)
     _add_others(verbs)
     return parser
@@ -63,6 +65,10 @@ def _add_others(verbs: Any) -> None:
     showing = verbs.add_parser("show", help="one run's result")
     showing.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it")
     showing.set_defaults(command=_show)
+    comparing = verbs.add_parser("compare", help="what differs: config, figures, answers")
+    comparing.add_argument("runs", nargs="+", metavar="RUN", help="the first is compared with")
+    comparing.add_argument("--html", metavar="FILE", help="write it as a page as well")
+    comparing.set_defaults(command=_compare)
     asking = verbs.add_parser("query", help="ask the runs with SQL")
     asking.add_argument("sql", metavar="SQL", help="over the tables runs, figures and steps")
     asking.set_defaults(command=_query)
@@ -84,7 +90,7 @@ def _add_others(verbs: Any) -> None:
     )
     attaching.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it")
     attaching.set_defaults(command=_attach)
-    for verb in (showing, asking, tagging, clearing, attaching):
+    for verb in (showing, comparing, asking, tagging, clearing, attaching):
         verb.add_argument("--json", action="store_true")
 
 
@@ -166,6 +172,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
     show_result(run.record, run.folder, Console())
     return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from llmops.cli.compare import compare
+
+    return compare(arguments)
 
 
 def _query(arguments: argparse.Namespace) -> int:

@@ -32,6 +32,9 @@ SCORER_CATEGORIES: Mapping[str, tuple[str, ...]] = {
 # Scorers that read the ratings of these models' answers, and rate no other text.
 SCORERS_OF_RATINGS: Mapping[str, tuple[str, ...]] = {"gemini": ("gemini",)}
 
+# The engines whose tasks run on other machines than the command.
+ENGINES_ELSEWHERE = ("kubeflow", "vertex")
+
 # Metrics that are made of the probability of the reference answer.
 NEED_SCORES = ("loss", "perplexity")
 

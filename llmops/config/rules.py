@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmops.config import returned_columns
+from llmops.config import elsewhere, returned_columns
 from llmops.config.knowledge import (
     NEED_SCORES,
     PROVIDERS,
@@ -382,6 +382,18 @@ def steps_form_no_cycle(config: Config) -> Iterator[Mistake]:
         )
 
 
+def the_warehouse_prepares_in_one_step(config: Config) -> Iterator[Mistake]:
+    """Only the step ``prepare`` can work in the warehouse."""
+    used = {step["use"] for step in config["pipeline"]["steps"].values()}
+    if config["dataset"]["runs_in"] == "warehouse" and "prepare" not in used:
+        yield Mistake(
+            ("dataset", "runs_in"),
+            "here, for the pipeline has no step `prepare`",
+            "warehouse",
+            "choose pipeline=dataset_in_one_pass",
+        )
+
+
 RULES = (
     Rule(("schema_version",), version_is_read),
     Rule((), not_finite),
@@ -396,6 +408,7 @@ RULES = (
     ),
     Rule(("dataset.query", "dataset.columns"), columns_are_returned),
     Rule(("grounding.kind", "model.kind"), provider_can_search),
+    Rule(("dataset.runs_in", "pipeline.steps"), the_warehouse_prepares_in_one_step),
     Rule(("model.kind", "evaluation.metrics"), provider_can_score),
     Rule(("model.kind", "pipeline.steps"), provider_tunes),
     Rule(("model.kind", "model.tuner.region", "deploy.region"), regions_fit),
@@ -410,6 +423,10 @@ RULES = (
     Rule(("gate.rules", "evaluation.metrics"), gate_metrics_are_measured),
     Rule(("pipeline.steps",), steps_take_from_steps),
     Rule(("pipeline.steps",), steps_form_no_cycle),
+    Rule(("engine", "store"), elsewhere.tasks_reach_the_store),
+    Rule(("engine", "pipeline.steps"), elsewhere.tasks_reach_the_rows),
+    Rule(("engine", "pipeline.steps", "deploy.registry"), elsewhere.tasks_keep_the_registry),
+    Rule(("engine",), elsewhere.vertex_has_a_place),
 )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Bytes that BigQuery bills a table at least: https://cloud.google.com/bigquery/pricing
 LEAST_BILLED = 10 * 1024 * 1024
 PAGE_ROWS = 5_000  # rows of one answer over REST; BigQuery sends fewer if they are long
+_PREFIX = re.compile(r"gs://[a-z0-9][a-z0-9._-]+/[A-Za-z0-9._/=-]+")  # nothing that ends a literal
 _NO_LABEL = re.compile(r"[^a-z0-9_-]")
 _NO_TABLE = re.compile(r"Not found: (?:Table|Dataset) (?P<name>\S+)")
 
@@ -206,6 +207,40 @@ class BigQueryWarehouse:
         job = bigquery_job.finished(self.client, submission, self.patience)
         return BigQueryResult(self, checked, job)
 
+    def export(
+        self,
+        sql: str,
+        to: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_bytes: int | None = None,
+        origin: Origin | None = None,
+    ) -> str:
+        """Let BigQuery write the rows to Cloud Storage; see the port."""
+        if not _PREFIX.fullmatch(to):
+            raise ConfigError(
+                f"BigQuery exports to Cloud Storage, not to {to}",
+                hint="set dataset.export_to=gs://BUCKET/FOLDER",
+            )
+        checked = self._checked(sql, parameters or {}, None)
+        allowed, setting = self._allowed(max_bytes)
+        if (estimate := checked.check.bytes or 0) > allowed:
+            raise Refused(
+                f"the export would scan {estimate:,} bytes, {setting} allows {allowed:,}",
+                hint="name fewer columns, or raise it",
+            )
+        uri = f"{to}-*.jsonl"
+        options = f"OPTIONS(uri='{uri}', format='JSON', overwrite=true)"
+        submission = bigquery_job.Submission(
+            sql=f"EXPORT DATA {options} AS\n{checked.text.checked}",
+            config=self._config(checked, allowed, origin),
+            name=_job_name(checked, origin, to=uri),
+            location=checked.location,
+            timeout_s=self.settings.timeout_s,
+        )
+        bigquery_job.finished(self.client, submission, self.patience)
+        return uri
+
     def _allowed(self, max_bytes: int | None) -> tuple[int, str]:
         most = self.settings.maximum_bytes_billed
         if max_bytes is not None and max_bytes <= most:
@@ -353,14 +388,15 @@ def _full_name(table: Any) -> str:
     return f"{table.project}.{table.dataset_id}.{table.table_id}"
 
 
-def _job_name(checked: Checked, origin: Origin | None) -> str:
+def _job_name(checked: Checked, origin: Origin | None, to: str | None = None) -> str:
     """Return the same name for the same query on behalf of the same step key.
 
     A job's id takes letters, digits, dashes and underscores, at most 1,024.
     """
     if origin is None:
         return f"llmops-{uuid.uuid4().hex}"
-    asked = digest([checked.text.settled, checked.check.tables, dict(checked.parameters)])
+    what = [checked.text.settled, checked.check.tables, dict(checked.parameters)]
+    asked = digest(what if to is None else [*what, to])
     return f"llmops-{origin.key[:24]}-{asked[:8]}"
 
 
