@@ -9,6 +9,7 @@
 from llmops.api.ancestry import compare, lineage
 from llmops.api.answering import find_model, open_model, predict, serve_config
 from llmops.api.collecting import Collected, gc
+from llmops.api.exporting import export_to_mlflow, export_to_tensorboard
 from llmops.api.monitoring import monitor
 from llmops.api.opening import validate, validate_members
 from llmops.api.past import (
@@ -50,6 +51,8 @@ __all__ = [
     "compile_pipeline",
     "datasets",
     "diff",
+    "export_to_mlflow",
+    "export_to_tensorboard",
     "find_model",
     "gc",
     "lineage",

@@ -42,6 +42,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
         "--figure",
         "--html",
         "--limit",
+        "--mlflow",
+        "--tensorboard",
         "--remove",
         "--keep",
         "--older-than",
@@ -69,7 +71,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 FOLLOWING: Mapping[str, tuple[str, ...]] = {
-    "runs": ("list", "show", "compare", "attach", "query", "tag", "gc"),
+    "runs": ("list", "show", "compare", "export", "attach", "query", "tag", "gc"),
     "sweeps": ("list", "show", "resume"),
     "models": ("list", "show", "card", "promote", "rollback", "delete", "export", "pull"),
     "warehouse": ("tables", "preview", "query", "load"),
