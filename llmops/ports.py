@@ -447,6 +447,30 @@ class RemoteTuner(Tuner, Protocol):
 
 
 @dataclass(frozen=True)
+class TunedModel:
+    """A tuned model that a provider keeps, whoever tuned it.
+
+    ``title`` is its name for people and need not be the only one of that name.
+    """
+
+    title: str
+    model: ModelReference
+    made_at: str = ""  # ISO 8601; empty if the provider does not say
+
+
+class Shelf(Protocol):
+    """Lists what a provider keeps."""
+
+    def tuned(self) -> Sequence[TunedModel]:
+        """Return the tuned models, newest first where the provider tells their age.
+
+        Raises:
+            BackendError: If the service fails.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class GenerationSettings:
     """How to generate; ``temperature`` 0 is greedy.
 

@@ -54,6 +54,10 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
         "openai": Entry("llmops.adapters.model.openai", "open_generator", "serve"),
         "palm": Entry("llmops.adapters.model.palm", "open_generator", "gcp", cloud=True),
     },
+    "shelf": {
+        "gemini": Entry("llmops.adapters.model.gemini_shelf", "open_shelf", "gcp", cloud=True),
+        "palm": Entry("llmops.adapters.model.palm", "open_shelf", "gcp", cloud=True),
+    },
     "scorer": {
         "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
         "gemini": Entry("llmops.adapters.scorer.gemini", "open_scorer"),

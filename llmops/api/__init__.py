@@ -36,10 +36,12 @@ from llmops.api.safety import safety_test
 from llmops.api.site import Site, site
 from llmops.api.storage import verify_store
 from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
+from llmops.api.tuned import Import, import_model, tuned_models
 
 __all__ = [
     "EVERYTHING",
     "Collected",
+    "Import",
     "Run",
     "Site",
     "Sweep",
@@ -55,6 +57,7 @@ __all__ = [
     "export_to_tensorboard",
     "find_model",
     "gc",
+    "import_model",
     "lineage",
     "monitor",
     "open_model",
@@ -77,6 +80,7 @@ __all__ = [
     "sweep",
     "sweeps",
     "tag_run",
+    "tuned_models",
     "validate",
     "validate_members",
     "verify_store",

@@ -54,7 +54,16 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "lineage": ("--depth", "--json"),
     "site": ("--json", "--out"),
     "warehouse": ("--dataset", "--json", "--limit", "--replace"),
-    "models": ("--force", "--json", "--out", "--reason", "--to", "--verify"),
+    "models": (
+        "--alias",
+        "--encoder",
+        "--force",
+        "--json",
+        "--out",
+        "--reason",
+        "--to",
+        "--verify",
+    ),
     "init": ("--force", "--json"),
     "doctor": ("--json",),
     "schema": ("--out", "--add-lines", "--check", "--json"),
@@ -73,7 +82,10 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 FOLLOWING: Mapping[str, tuple[str, ...]] = {
     "runs": ("list", "show", "compare", "export", "attach", "query", "tag", "gc"),
     "sweeps": ("list", "show", "resume"),
-    "models": ("list", "show", "card", "promote", "rollback", "delete", "export", "pull"),
+    "models": (
+        *("list", "show", "card", "promote", "rollback", "delete", "export", "pull"),
+        *("tuned", "import"),
+    ),
     "warehouse": ("tables", "preview", "query", "load"),
     "completion": ("bash", "fish", "zsh"),
 }

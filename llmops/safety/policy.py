@@ -1,7 +1,7 @@
 """The safety policy: what may be asked, what may be answered, and what happens otherwise.
 
 One policy, the config's ``safety`` section, holds in batch evaluation, prediction and serving. The
-provider's own filters are set where answers are made, in ``predict.filters``. Knows no text.
+provider's own filters are set where answers are made, in ``model.filters``. Knows no text.
 """
 
 from __future__ import annotations

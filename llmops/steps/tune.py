@@ -16,6 +16,8 @@ from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
 from llmops.ports import Tuned, TuningRequest
 
+WITHOUT_EFFECT = ("requests", "filters", "filter_method", "tuner.waiting")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,7 +27,9 @@ class Settings:
     epochs: int | None = leaf("tuning.epochs")
     max_examples: int | None = leaf("tuning.max_examples")
     seed: int = leaf("tuning.seed")
-    model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
+    model: Mapping[str, Any] = leaf(
+        "model", without=("requests", "filters", "filter_method", "tuner.waiting")
+    )
 
 
 def run(work: Work[Settings]) -> Outcome:
