@@ -30,7 +30,7 @@ PREPARED = "s0 said"
 def main() -> None:
     members = int(sys.argv[1]) if len(sys.argv) > 1 else 12
     folder = Path(tempfile.mkdtemp(prefix="llmops-benchmark-"))
-    values = [str(number) for number in range(members)]
+    values = [f"v{number}" for number in range(members)]
     try:
         shared = _project(folder / "shared")
         sweep = _timed(shared, "run", "-m", "+experiment=words", f"{TEXT}={','.join(values)}")

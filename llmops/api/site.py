@@ -91,7 +91,7 @@ def _runs(rows: Sequence[RunRow], writer: _Writer) -> Section:
                 f"{row.status}: {row.why}" if row.why else row.status,
                 words.moment(row.started),
                 row.dataset_version or "",
-                "" if row.tuned_loss is None else f"{row.tuned_loss:.3f}",
+                _loss(row),
                 words.seconds(row.seconds),
                 (row.commit or "")[:10],
                 ", ".join(row.tags),
@@ -115,6 +115,13 @@ def _runs(rows: Sequence[RunRow], writer: _Writer) -> Section:
         "tags",
     )
     return Section("runs", "Runs", heads, tuple(shown), "Newest first", filter=True)
+
+
+def _loss(row: RunRow) -> str:
+    if row.tuned_loss is None:
+        return ""
+    side = " on validation" if row.scored_on == "validation" else ""
+    return f"{row.tuned_loss:.3f}{side}"
 
 
 def _comparisons(rows: Sequence[RunRow], writer: _Writer) -> Section:

@@ -35,6 +35,23 @@ def test_tensorboard_reads_the_training_curve(workspace):
     assert reader.Scalars("test/tuned/loss")[0].value < 3.3
 
 
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, of SQLAlchemy and pydantic
+def test_mlflow_reads_parameters_figures_and_tags_back_and_a_second_export_finds_them(workspace):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{workspace}/mlflow.db"
+    identity = api.export_to_mlflow(RUN_ID, uri)
+    assert api.export_to_mlflow(RUN_ID, uri) == identity
+    client = MlflowClient(tracking_uri=uri)
+    run = client.get_run(identity)
+    assert run.data.params["tuning.max_steps"] == "40"
+    assert run.data.metrics["test/tuned/loss"] < 3.3
+    assert run.data.tags["llmops.dataset_version"] == "v1-3f9c21ab"
+    assert run.info.status == "FINISHED"
+    curve = client.get_metric_history(identity, "tuning/train_loss")
+    assert [point.step for point in curve] == list(range(1, 41))
+
+
 def test_a_server_that_is_away_is_told_as_such(workspace, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(BackendError, match="MLflow at http://127"):
