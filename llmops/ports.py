@@ -475,7 +475,8 @@ class GenerationSettings:
     """How to generate; ``temperature`` 0 is greedy.
 
     ``output_schema`` is a JSON Schema that a provider may be told to keep to; ``filters`` are the
-    provider's own safety settings, category -> level, in the provider's words.
+    provider's own safety settings, category -> level, in the provider's words. ``search`` lets a
+    provider that can search the web do so and cite what it finds.
     """
 
     max_new_tokens: int
@@ -485,6 +486,7 @@ class GenerationSettings:
     batch_rows: int = 16
     output_schema: Mapping[str, Any] | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
+    search: bool = False
 
 
 @dataclass(frozen=True)
@@ -499,6 +501,30 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """A passage that was retrieved for a question. ``text`` may be cut."""
+
+    id: str
+    text: str
+    title: str | None = None
+    uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What an answer rests on: passages, numbered from 1 in their order, and how it cites them.
+
+    ``unknown`` are numbers that it cites although no such passage was retrieved. ``citations`` say
+    where; the response has them too, among those that repeat a source.
+    """
+
+    passages: tuple[Passage, ...]
+    cited: tuple[int, ...]
+    unknown: tuple[int, ...]
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(frozen=True)
 class Response:
     """One answer, in the field's shape, whatever the provider.
 
@@ -507,6 +533,8 @@ class Response:
     probability stands under its name, its severity, where a provider tells one, under
     ``<name>_severity``; both in [0, 1]. ``block_reason`` is the provider's word for why it
     blocked; ``raw`` is what the provider answered, as plain JSON, where there is more to see.
+    ``blocked_by`` tells a block of a chain's own step from the provider's. ``grounding`` is null
+    where nothing was retrieved.
     """
 
     text: str
@@ -520,6 +548,8 @@ class Response:
     block_reason: str | None = None
     latency_s: float | None = None
     raw: Mapping[str, Any] | None = None
+    blocked_by: Literal["provider", "thresholds", "rules"] = "provider"
+    grounding: Grounding | None = None
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,16 @@ def open_adapters(
     cache = model_cache()
     open_one = functools.partial(adapter, environment=config.get("env"))
 
+    warehouse = functools.cache(
+        lambda: open_one("warehouse", config["warehouse"], workspace, read_only=read_only)
+    )
+    encoder = functools.cache(lambda: open_encoder(config, cache))
+    scorer = functools.cache(lambda: open_one("scorer", config["safety"]["scorer"]))
     answers = Kept(workspace / ".llmops" / FILE, fresh)
+
+    def untuned(model: Mapping[str, Any]) -> Any:
+        reference = ModelReference(provider=model["kind"], base=model["base"])
+        return open_one("generator", model, reference, None, cache)
 
     def generator(
         reference: ModelReference,
@@ -178,17 +187,20 @@ def open_adapters(
             return found
 
         can_score = chosen["kind"] in PROVIDERS and PROVIDERS[chosen["kind"]].can_score
-        return KeptGenerator(answers, identity(chosen, reference), can_score, opened)
+        plain = KeptGenerator(answers, identity(chosen, reference), can_score, opened)
+        if model is not None or (config.get("grounding") is None and config.get("chain") is None):
+            return plain
+        from llmops.adapters.model.composed import Seams, composed
+
+        return composed(plain, config, Seams(warehouse, encoder, scorer, untuned, workspace))
 
     return Adapters(
-        warehouse=functools.cache(
-            lambda: open_one("warehouse", config["warehouse"], workspace, read_only=read_only)
-        ),
+        warehouse=warehouse,
         tuner=functools.cache(lambda: open_one("tuner", config["model"], cache)),
         generator=generator,
-        scorer=functools.cache(lambda: open_one("scorer", config["safety"]["scorer"])),
+        scorer=scorer,
         registry=functools.cache(
             lambda: open_one("registry", config["deploy"]["registry"], workspace)
         ),
-        encoder=functools.cache(lambda: open_encoder(config, cache)),
+        encoder=encoder,
     )

@@ -11,6 +11,7 @@ from llmops.api.answering import find_model, open_model, predict, serve_config
 from llmops.api.collecting import Collected, gc
 from llmops.api.exporting import export_to_mlflow, export_to_tensorboard
 from llmops.api.gates import check_gate
+from llmops.api.monitoring import monitor
 from llmops.api.opening import validate, validate_members
 from llmops.api.past import (
     Run,
@@ -62,6 +63,7 @@ __all__ = [
     "gc",
     "import_model",
     "lineage",
+    "monitor",
     "open_model",
     "plan",
     "plan_members",

@@ -61,6 +61,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "chat": Verb("llmops.cli.chat", "talk with a model"),
         "serve": Verb("llmops.cli.serve", "answer over HTTP, as OpenAI does too"),
         "logs": Verb("llmops.cli.logs", "query what was asked and answered"),
+        "monitor": Verb("llmops.cli.monitor", "hold new traffic against training or earlier days"),
         "safety": Verb("llmops.cli.safety", "test what is caught and what is false alarm"),
     },
     "A project": {

@@ -289,6 +289,20 @@ def provider_tunes(config: Config) -> Iterator[Mistake]:
         )
 
 
+def provider_can_search(config: Config) -> Iterator[Mistake]:
+    """The provider's own search is asked only of a provider that has one."""
+    kind = config["model"]["kind"]
+    provider = PROVIDERS.get(kind)
+    if config["grounding"]["kind"] == "provider" and provider and not provider.can_search:
+        able = [name for name, one in PROVIDERS.items() if one.can_search]
+        yield Mistake(
+            ("grounding", "kind"),
+            f"a source of passages that model.kind '{kind}' has",
+            "'provider'",
+            f"choose grounding=docs, or a model of kind {' or '.join(able)}",
+        )
+
+
 def regions_fit(config: Config) -> Iterator[Mistake]:
     """What is tuned in a region can be served in the one that the deployment names."""
     kind = config["model"]["kind"]
@@ -434,6 +448,7 @@ RULES = (
         terms_are_acknowledged,
     ),
     Rule(("dataset.query", "dataset.columns"), columns_are_returned),
+    Rule(("grounding.kind", "model.kind"), provider_can_search),
     Rule(("dataset.runs_in", "pipeline.steps"), the_warehouse_prepares_in_one_step),
     Rule(("model.kind", "evaluation.metrics"), provider_can_score),
     Rule(("model.kind", "pipeline.steps"), provider_tunes),

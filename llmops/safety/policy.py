@@ -35,7 +35,8 @@ class OutputRules:
 
     ``max_cited_share`` is the share of an answer's characters, in [0, 1], that may lie in passages
     which the provider says it repeats; ``citation_licences`` are those that a repeated passage may
-    have, null for any. ``on_citation`` says what happens where either is broken.
+    have, null for any. ``on_citation`` says what happens where either is broken. ``ungrounded`` is
+    for an answer that was given passages and cites none of them, or others.
     """
 
     block_list: tuple[str, ...]
@@ -45,6 +46,7 @@ class OutputRules:
     max_cited_share: float
     citation_licences: tuple[str, ...] | None
     on_citation: Judgement
+    ungrounded: Literal["ignore", "flag", "block"] = "flag"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -86,6 +86,8 @@ class Settings:
     encoder: Mapping[str, Any] | None = leaf("encoder", optional=True)
     model_name: str | None = leaf("deploy.model_name", optional=True, in_key=False)
     promote_to: str | None = leaf("deploy.promote_to", optional=True, in_key=False)
+    grounding: Mapping[str, Any] | None = leaf("grounding", optional=True)
+    chain: Mapping[str, Any] | None = leaf("chain", optional=True)
 
 
 @dataclass(frozen=True)
@@ -170,14 +172,20 @@ def run(work: Work[Settings]) -> Outcome:
 
 
 def source(settings: Settings, adapters: Adapters) -> Source:
-    """Say which registered models the comparison's names, and the champion, stand for now."""
+    """Say which registered models answer now, and from which tables passages are retrieved.
+
+    Raises:
+        ConfigError: If a registered model is unknown, or the query of the passages is refused.
+    """
     found: dict[str, ModelReference] = {}
     if settings.comparison is not None:
         found |= _registered(settings.comparison, adapters)
     if CHAMPION in settings.contestants and (champion := _champion(settings, adapters)):
         found[CHAMPION] = champion
-    facts = {name: asdict(model) for name, model in found.items()}
-    return Source({"registered": facts} if facts else {})
+    models = {name: asdict(model) for name, model in found.items()}
+    passages = _passages(settings, adapters)
+    registered = {"registered": models} if models else {}
+    return replace(passages, facts={**registered, **passages.facts})
 
 
 def _champion(settings: Settings, adapters: Adapters) -> ModelReference | None:
@@ -513,6 +521,24 @@ def _generation(settings: Settings, prompt: Prompt) -> GenerationSettings:
     )
 
 
+# ------------------------------------------------------------------- passages
+
+
+def _passages(settings: Settings, adapters: Adapters) -> Source:
+    """Return the versions of the tables that passages are retrieved from, where any are.
+
+    Raises:
+        ConfigError: If the query of the passages is refused.
+    """
+    grounding = settings.grounding
+    if grounding is None or grounding["kind"] != "warehouse":
+        return Source({})
+    check = adapters.warehouse().check(grounding["query"])
+    if check.unknown:
+        return Source({}, (check.unknown,), known=False)
+    return Source({"passages": dict(sorted(check.tables.items()))}, check.notes)
+
+
 # --------------------------------------------------------------------- result
 
 
@@ -568,6 +594,7 @@ KIND = StepKind(
         "llmops.prompts.prompt",
         "llmops.prompts.template",
         "llmops.evaluation.responses",
+        "llmops.adapters.model.composed",
     ),
     summary="let every contestant answer the test rows, and score the answers",
 )

@@ -74,6 +74,8 @@ def config_of(
         ],
         "thinking_config": _thinking(style),
     }
+    if settings.search:
+        options["tools"] = [types.Tool(google_search=types.GoogleSearch())]
     if settings.output_schema is not None:
         options["response_mime_type"] = "application/json"
         options["response_json_schema"] = dict(settings.output_schema)
@@ -93,6 +95,8 @@ def body_of(chat: Chat, settings: GenerationSettings, style: Style) -> dict[str,
     }
     if "systemInstruction" in plain:
         body["systemInstruction"] = plain.pop("systemInstruction")
+    if "tools" in plain:
+        body["tools"] = plain.pop("tools")
     return {**body, "generationConfig": plain}
 
 
