@@ -14,6 +14,7 @@
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PINS := constraints.txt
 PYTEST := $(VENV)/bin/pytest -q -n 2
@@ -23,10 +24,10 @@ install = $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PINS) -b $(P
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint check bench bench-data lock revisions clean
+.PHONY: help setup run test lint check bench bench-data lock revisions peers smoke-gcp clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
 		printf '  %-15s %s\n' "$$name" "$$does"; done
 
 setup: $(VENV)/.installed $(VENV)/.model ## make .venv, install the pinned packages, fetch the small model
@@ -34,7 +35,7 @@ setup: $(VENV)/.installed $(VENV)/.model ## make .venv, install the pinned packa
 run: setup ## run the example experiment; a second time everything is cached
 	@$(BIN)/python -m llmops run +experiment=so_python
 
-test: $(VENV)/.dev $(VENV)/.model ## run the whole test suite
+test: $(VENV)/.dev $(VENV)/.model peers ## run the whole test suite
 	$(PYTEST)
 
 lint: $(VENV)/.dev ## formatting, lint, types, floors
@@ -47,7 +48,7 @@ check: lint ## lint, and the quick tests that need no model
 	$(PYTEST) -m 'not slow and not model'
 
 bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
-	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 same
+	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 5000000 same
 
 bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
 	@for file in $$(grep -l '^if __name__' benchmarks/*.py | grep -v benchmarks/data); do \
@@ -60,11 +61,17 @@ lock: $(VENV)/.dev ## renew constraints.txt with the newest versions that pyproj
 		echo "# torch brings its own packages for CUDA, where it has any: they are not listed."; \
 		sed -E '/^(nvidia|cuda|triton)/d; s/\+[a-z0-9.]+$$//' $(VENV)/pins; } > $(PINS)
 
+peers: $(PEERS)/crucible/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
+
+smoke-gcp: $(VENV)/.dev ## check a real project: PROJECT=my-project [BUCKET=gs://..] [REGION=..] [PARTS=..]
+	@test -n '$(PROJECT)' || { echo 'say which project is billed:  make smoke-gcp PROJECT=my-project' >&2; exit 2; }
+	$(BIN)/python -m tests.smoke --project $(PROJECT) $(if $(BUCKET),--bucket $(BUCKET)) $(if $(REGION),--region $(REGION)) $(PARTS)
+
 revisions: $(VENV)/.dev ## record the steps' code, once each change has its revision or the same result
 	$(BIN)/python tests/golden/revisions.py
 
-clean: ## remove .venv, caches and build outputs; runs/ and .llmops/ stay
-	rm -rf $(VENV) build dist benchmarks/out
+clean: ## remove .venv, .venv-peers, caches and build outputs; runs/ and .llmops/ stay
+	rm -rf $(VENV) $(PEERS) build dist benchmarks/out
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -91,3 +98,9 @@ $(VENV)/.dev: $(VENV)/.installed
 $(VENV)/.model: conf/model/smollm2.yaml | $(VENV)/.installed
 	@$(BIN)/python -m llmops models pull
 	@touch $@
+
+$(PEERS)/%/.installed: tests/peers/%.txt | $(VENV)/.dev
+	@mkdir -p $(PEERS)
+	@{ $(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)/$* \
+		&& $(BIN)/uv pip install --quiet --python $(PEERS)/$*/bin/python -r $< && touch $@; } \
+		|| { rm -rf $(PEERS)/$*; echo "$* cannot be installed here: its tests are skipped"; }

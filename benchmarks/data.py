@@ -1,27 +1,32 @@
 """Preparing a dataset: our one pass against the notebook's flow and Hugging Face `datasets`.
 
-    python benchmarks/data.py 100000 300000 1000000
+    python benchmarks/data.py 100000 300000 1000000 5000000 same
 
 Every contender is a process of its own (`data_contenders.py`) over the same rows; they run in
-turn. Memory is the process's peak. `same` runs ours 20 times with other settings each time and
-compares the digests. The rows lie in LLMOPS_BENCH_ROWS, by default /tmp; CONTENDERS=ours,notebook
-measures those alone.
+turn. Memory is the process's peak. Where the notebook's flow would need more than NOTEBOOK_GB it is
+run once under that limit, to show where it stops. From ALONE_FROM rows on ours runs alone, once, if
+the disk has room. `same` runs ours 20 times with other settings each time and compares the digests.
+The rows lie in LLMOPS_BENCH_ROWS, by default /tmp; CONTENDERS=ours,notebook measures those alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 from data_rows import write
 from harness import OUT, ROUNDS, Sample, Summary, alternate, measure, publish, table
 
 ROWS = Path(os.environ.get("LLMOPS_BENCH_ROWS", "/tmp"))
-NOTEBOOK_UP_TO = 300_000  # it takes 30 KB of memory a row
-LIMIT_MB = 1000
+NOTEBOOK_UP_TO = 300_000  # it takes more than 30 KB of memory a row
+NOTEBOOK_GB = int(os.environ.get("NOTEBOOK_GB", "16"))
+ALONE_FROM = 5_000_000
+DISK_BYTES_A_ROW = 9_000  # the tables, the spill, and the files
 SCRIPT = Path(__file__).parent / "data_contenders.py"
 SETTINGS = [
     {
@@ -56,6 +61,30 @@ def compare(rows: int, rounds: int) -> dict[str, Summary]:
     return alternate(contenders, rounds)
 
 
+def notebook_stops(rows: int) -> str:
+    """Run the notebook's flow with bounded memory; say how it ends."""
+    command = [sys.executable, "-W", "ignore", str(SCRIPT), "notebook", str(folder(rows))]
+    done = subprocess.run(
+        [*command, str(OUT / "data")],
+        env={**os.environ, "ADDRESS_SPACE_GB": str(NOTEBOOK_GB)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = (done.stderr.strip().splitlines() or ["killed"])[-1]
+    return "finished" if done.returncode == 0 else f"stopped: {last[:120]}"
+
+
+def alone(rows: int) -> Sample | None:
+    """Measure ours once, or return None where the disk is too small."""
+    room = shutil.disk_usage(ROWS).free
+    if room < rows * DISK_BYTES_A_ROW:
+        print(f"\n{rows:,} rows need {rows * DISK_BYTES_A_ROW / 1e9:.0f} GB, {ROWS} has less")
+        return None
+    write(rows, folder(rows))
+    return contender("ours", rows)
+
+
 def digests(rows: int) -> set[str]:
     """Run ours with every setting that must not matter; return the digests."""
     found = set()
@@ -68,11 +97,14 @@ def digests(rows: int) -> set[str]:
     return found
 
 
-def ratios(summaries: dict[str, Summary]) -> dict[str, float]:
+def ratios(summaries: dict[str, Summary], quantity: str) -> dict[str, float]:
     """Return how many times ours each contender takes: the median of the paired rounds."""
-    ours = [sample.wall for sample in summaries["ours"].samples]
+    ours = [getattr(sample, quantity) for sample in summaries["ours"].samples]
     return {
-        name: sorted(s.wall / o for s, o in zip(summary.samples, ours, strict=True))[len(ours) // 2]
+        name: median(
+            getattr(sample, quantity) / mine
+            for sample, mine in zip(summary.samples, ours, strict=True)
+        )
         for name, summary in summaries.items()
     }
 
@@ -82,18 +114,29 @@ def main() -> None:
     rounds = int(os.environ.get("ROUNDS", ROUNDS))
     figures: dict[str, object] = {}
     for rows in sizes:
+        if rows >= ALONE_FROM:
+            if sample := alone(rows):
+                print(f"\n{rows:,} joined rows, ours alone: {sample}", flush=True)
+                figures[str(rows)] = {"ours": sample}
+            continue
         write(rows, folder(rows))
         summaries = compare(rows, rounds)
         print(f"\n{rows:,} joined rows, {rounds} rounds in turn")
         table(summaries)
-        told = {name: f"{ratio:.1f}" for name, ratio in ratios(summaries).items()}
-        print(f"times the wall time of ours: {told}", flush=True)
-        figures[str(rows)] = {"summaries": summaries, "ratios": ratios(summaries)}
+        times = {quantity: ratios(summaries, quantity) for quantity in ("wall", "cpu")}
+        for quantity, found in times.items():
+            told = {name: f"{ratio:.2f}" for name, ratio in found.items()}
+            print(f"times the {quantity} seconds of ours: {told}", flush=True)
+        figures[str(rows)] = {"summaries": summaries, "times": times}
+        if rows > NOTEBOOK_UP_TO:
+            ended = notebook_stops(rows)
+            print(f"notebook with {NOTEBOOK_GB} GB: {ended}", flush=True)
+            figures[f"{rows} notebook"] = ended
     if "same" in sys.argv:
         write(sizes[0], folder(sizes[0]))
-        found = digests(sizes[0])
-        print(f"digests over {len(SETTINGS)} runs with other settings: {len(found)}")
-        figures["digests"] = len(found)
+        distinct = digests(sizes[0])
+        print(f"digests over {len(SETTINGS)} runs with other settings: {len(distinct)}")
+        figures["digests"] = len(distinct)
     publish("data", figures, ["duckdb", "pyarrow", "polars", "pandas", "datasets", "scikit-learn"])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -60,7 +61,8 @@ def ours(rows: Path, out: Path) -> dict:
     )
     split = SplitSettings("hash", 0.8, 0.0, 0.2, SEED, ())
     near = NearDuplicates(0.85, 3, 64)  # not looked for: a row's own hash decides its side
-    wanted = stream.Wanted(prompt.render, None, split, ("text_bison",), "v1", near, expected)
+    formats = ("text_bison",)
+    wanted = stream.Wanted(prompt.render, None, split, formats, "v1", near, expected_bytes=expected)
     to = stream.Output(out / "files", out / "quarantined.parquet", out / "spill")
     order = os.environ.get("ORDER", "")
     with connect("512MB", out, int(os.environ.get("THREADS", "2"))) as connection:
@@ -141,16 +143,15 @@ def hugging_face(rows: Path, out: Path) -> dict:
 
 def limit(rows: Path, out: Path) -> dict:
     """What the machine must do at least: join and scan, encode, hash and write, no more."""
-    import orjson
+    import polars as pl
 
+    names = ["input_text", "output_text"]
+    encoded = pl.concat_str(pl.struct(names).struct.json_encode(), pl.lit("\n"))
     total, number = hashlib.sha256(), 0
     with connect("512MB", out) as connection, (out / "all.jsonl").open("wb") as file:
-        for batch in connection.sql(JOIN.format(rows=rows)).to_arrow_reader(8192):
-            columns = (batch.column(0).to_pylist(), batch.column(1).to_pylist())
-            block = b"".join(
-                b'{"input_text":%b,"output_text":%b}\n' % (orjson.dumps(q), orjson.dumps(a))
-                for q, a in zip(*columns, strict=True)
-            )
+        for batch in connection.sql(JOIN.format(rows=rows)).to_arrow_reader(2048):
+            lines = pl.from_arrow(batch).select(encoded.str.join("")).item()
+            block = lines.encode()
             total.update(block)
             file.write(block)
             number += batch.num_rows
@@ -166,6 +167,8 @@ CONTENDERS = {"ours": ours, "notebook": notebook, "datasets": hugging_face, "lim
 
 
 if __name__ == "__main__":
+    if _cap := os.environ.get("ADDRESS_SPACE_GB"):
+        resource.setrlimit(resource.RLIMIT_AS, (int(_cap) << 30, int(_cap) << 30))
     _name, _rows, _out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     shutil.rmtree(_out, ignore_errors=True)
     _out.mkdir(parents=True)

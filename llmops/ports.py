@@ -159,6 +159,35 @@ class Warehouse(Protocol):
         """
         ...
 
+    def export(
+        self,
+        sql: str,
+        to: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_bytes: int | None = None,
+        origin: Origin | None = None,
+    ) -> str:
+        """Write the rows of one SELECT as JSON Lines; none of them passes through the caller.
+
+        Args:
+            sql: As for ``query``.
+            to: The files' address without its end: ``gs://bucket/folder/train`` for BigQuery, a
+                path of this machine for a warehouse on it.
+            parameters: As for ``query``.
+            max_bytes: As for ``query``.
+            origin: As for ``query``.
+
+        Returns:
+            The address of the file or files, with a ``*`` where there are several.
+
+        Raises:
+            ConfigError: As ``check``, or if the warehouse cannot write to ``to``.
+            Refused: As ``query``.
+            BackendError: If the warehouse fails, or there is no room.
+        """
+        ...
+
 
 # ---------------------------------------------------------------------- store
 
@@ -418,11 +447,36 @@ class RemoteTuner(Tuner, Protocol):
 
 
 @dataclass(frozen=True)
+class TunedModel:
+    """A tuned model that a provider keeps, whoever tuned it.
+
+    ``title`` is its name for people and need not be the only one of that name.
+    """
+
+    title: str
+    model: ModelReference
+    made_at: str = ""  # ISO 8601; empty if the provider does not say
+
+
+class Shelf(Protocol):
+    """Lists what a provider keeps."""
+
+    def tuned(self) -> Sequence[TunedModel]:
+        """Return the tuned models, newest first where the provider tells their age.
+
+        Raises:
+            BackendError: If the service fails.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class GenerationSettings:
     """How to generate; ``temperature`` 0 is greedy.
 
     ``output_schema`` is a JSON Schema that a provider may be told to keep to; ``filters`` are the
-    provider's own safety settings, category -> level, in the provider's words.
+    provider's own safety settings, category -> level, in the provider's words. ``search`` lets a
+    provider that can search the web do so and cite what it finds.
     """
 
     max_new_tokens: int
@@ -432,6 +486,7 @@ class GenerationSettings:
     batch_rows: int = 16
     output_schema: Mapping[str, Any] | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
+    search: bool = False
 
 
 @dataclass(frozen=True)
@@ -446,6 +501,30 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """A passage that was retrieved for a question. ``text`` may be cut."""
+
+    id: str
+    text: str
+    title: str | None = None
+    uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What an answer rests on: passages, numbered from 1 in their order, and how it cites them.
+
+    ``unknown`` are numbers that it cites although no such passage was retrieved. ``citations`` say
+    where; the response has them too, among those that repeat a source.
+    """
+
+    passages: tuple[Passage, ...]
+    cited: tuple[int, ...]
+    unknown: tuple[int, ...]
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(frozen=True)
 class Response:
     """One answer, in the field's shape, whatever the provider.
 
@@ -454,6 +533,8 @@ class Response:
     probability stands under its name, its severity, where a provider tells one, under
     ``<name>_severity``; both in [0, 1]. ``block_reason`` is the provider's word for why it
     blocked; ``raw`` is what the provider answered, as plain JSON, where there is more to see.
+    ``blocked_by`` tells a block of a chain's own step from the provider's. ``grounding`` is null
+    where nothing was retrieved.
     """
 
     text: str
@@ -467,6 +548,8 @@ class Response:
     block_reason: str | None = None
     latency_s: float | None = None
     raw: Mapping[str, Any] | None = None
+    blocked_by: Literal["provider", "thresholds", "rules"] = "provider"
+    grounding: Grounding | None = None
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ def _execute(
         inputs={name: _reference(Path(path), store) for name, path in inputs.items()},
         forced=step in request.get("forced", ()),
     )
-    return execute(task, store, open_adapters(config, store, Path.cwd()), events.progress)
+    adapters = open_adapters(config, store, Path.cwd(), fresh=task.forced)
+    return execute(task, store, adapters, events.progress)
 
 
 def request(graph: Graph, forced: Sequence[str], components: Mapping[str, str]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llmops.adapters.model.answers import FILE, Kept, KeptGenerator, identity
+from llmops.config.knowledge import PROVIDERS
 from llmops.errors import ConfigError, MissingExtra, unknown_name
 from llmops.plan.kinds import Adapters
-from llmops.ports import Encoder, ModelReference, Store
+from llmops.ports import Encoder, Generator, ModelReference, Store
 
 
 class Entry(NamedTuple):
@@ -53,6 +55,10 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
         ),
         "openai": Entry("llmops.adapters.model.openai", "open_generator", "serve"),
         "palm": Entry("llmops.adapters.model.palm", "open_generator", "gcp", cloud=True),
+    },
+    "shelf": {
+        "gemini": Entry("llmops.adapters.model.gemini_shelf", "open_shelf", "gcp", cloud=True),
+        "palm": Entry("llmops.adapters.model.palm", "open_shelf", "gcp", cloud=True),
     },
     "scorer": {
         "profanity": Entry("llmops.adapters.scorer.profanity", "open_scorer"),
@@ -140,28 +146,61 @@ def open_encoder(config: Mapping[str, Any], cache: Path) -> Encoder:
 
 
 def open_adapters(
-    config: Mapping[str, Any], store: Store, workspace: Path, *, read_only: bool = False
+    config: Mapping[str, Any],
+    store: Store,
+    workspace: Path,
+    *,
+    read_only: bool = False,
+    fresh: bool = False,
 ) -> Adapters:
     """Return the seams that steps may use, each opened at its first use and then kept.
 
-    With ``read_only`` the warehouse writes nothing into the workspace, as planning wants it.
+    With ``read_only`` the warehouse writes nothing into the workspace, as planning wants it. With
+    ``fresh`` models are asked again for what they have answered before.
     """
     cache = model_cache()
     open_one = functools.partial(adapter, environment=config.get("env"))
 
-    def generator(reference: ModelReference) -> Any:
-        weights = store.local_path(store.find(reference.adapter)) if reference.adapter else None
-        return open_one("generator", config["model"], reference, weights, cache)
+    warehouse = functools.cache(
+        lambda: open_one("warehouse", config["warehouse"], workspace, read_only=read_only)
+    )
+    encoder = functools.cache(lambda: open_encoder(config, cache))
+    scorer = functools.cache(lambda: open_one("scorer", config["safety"]["scorer"]))
+    answers = Kept(workspace / ".llmops" / FILE, fresh)
+
+    def untuned(model: Mapping[str, Any]) -> Any:
+        reference = ModelReference(provider=model["kind"], base=model["base"])
+        return open_one("generator", model, reference, None, cache)
+
+    def generator(
+        reference: ModelReference,
+        model: Mapping[str, Any] | None = None,
+        weights: Path | None = None,
+    ) -> Generator:
+        chosen = config["model"] if model is None else model
+
+        def opened() -> Generator:
+            place = weights
+            if place is None and reference.adapter:
+                place = store.local_path(store.find(reference.adapter))
+            found: Generator = open_one("generator", chosen, reference, place, cache)
+            return found
+
+        can_score = chosen["kind"] in PROVIDERS and PROVIDERS[chosen["kind"]].can_score
+        plain = KeptGenerator(answers, identity(chosen, reference), can_score, opened)
+        if model is not None or (config.get("grounding") is None and config.get("chain") is None):
+            return plain
+        from llmops.adapters.model.composed import Seams, composed
+
+        return composed(plain, config, Seams(warehouse, encoder, scorer, untuned, workspace))
 
     return Adapters(
-        warehouse=functools.cache(
-            lambda: open_one("warehouse", config["warehouse"], workspace, read_only=read_only)
-        ),
+        warehouse=warehouse,
         tuner=functools.cache(lambda: open_one("tuner", config["model"], cache)),
         generator=generator,
-        scorer=functools.cache(lambda: open_one("scorer", config["safety"]["scorer"])),
+        scorer=scorer,
         registry=functools.cache(
             lambda: open_one("registry", config["deploy"]["registry"], workspace)
         ),
-        encoder=functools.cache(lambda: open_encoder(config, cache)),
+        encoder=encoder,
     )

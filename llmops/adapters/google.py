@@ -38,7 +38,7 @@ def credentials(environment: Mapping[str, Any]) -> Credentials:
     """Return the credentials that ``env.credentials`` describes; by default the application's own.
 
     Raises:
-        BackendError: If there are none, or they cannot be read; at the latest after
+        BackendError: If there are none, or they cannot be read. A metadata server is waited for
             ``SEARCH_SECONDS``, on a machine of Google's ``SEARCH_SECONDS_ON_GOOGLE``.
     """
     wanted = environment.get("credentials") or {"kind": "application_default"}
@@ -93,7 +93,7 @@ def failure(exc: BaseException, service: str) -> LlmopsError | None:
     if isinstance(exc, auth.GoogleAuthError) and exc.retryable:
         return _unreachable("Google's token service", exc)
     if isinstance(exc, auth.GoogleAuthError):
-        return BackendError(f"{service}: the credentials are not accepted: {exc}", hint=WAYS)
+        return BackendError(f"{service}: the credentials are not accepted ({exc})", hint=WAYS)
     return None
 
 
@@ -126,6 +126,29 @@ def _unreachable(service: str, exc: BaseException) -> BackendError:
 
 
 def _application_default(_: Mapping[str, Any]) -> Credentials:
+    import google.auth.transport.requests  # not within the time: a busy machine imports slowly
+
+    if _kept_here():
+        try:
+            made: Credentials = google.auth.default(scopes=SCOPES)[0]
+        except google.auth.exceptions.DefaultCredentialsError as exc:
+            raise _none(str(exc)) from exc
+        return made
+    return _from_metadata_server()
+
+
+def _kept_here() -> bool:
+    """Say whether a file of this machine holds the application's credentials.
+
+    https://cloud.google.com/docs/authentication/application-default-credentials
+    """
+    if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return True
+    folder = os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud"
+    return (Path(folder) / "application_default_credentials.json").exists()
+
+
+def _from_metadata_server() -> Credentials:
     found: list[Any] = []
     search = threading.Thread(target=_search, args=(found,), daemon=True)
     search.start()
@@ -203,7 +226,7 @@ def _impersonation(wanted: Mapping[str, Any]) -> Credentials:
 
 
 def _none(why: str) -> BackendError:
-    return BackendError(f"no Google credentials: {why}", hint=WAYS)
+    return BackendError(f"no credentials for Google Cloud ({why})", hint=WAYS)
 
 
 _KINDS: Mapping[str, Callable[[Mapping[str, Any]], Credentials]] = {

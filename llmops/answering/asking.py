@@ -118,6 +118,8 @@ def with_limits(
     seed: int | None = None,
 ) -> GenerationSettings:
     """Return the settings with what a caller asked for in place of the config's."""
+    if max_new_tokens is temperature is top_p is seed is None:
+        return settings
     return GenerationSettings(
         max_new_tokens=settings.max_new_tokens if max_new_tokens is None else max_new_tokens,
         temperature=settings.temperature if temperature is None else temperature,

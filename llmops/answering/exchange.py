@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from llmops.answering.model import OpenModel
@@ -74,7 +75,7 @@ def chat_of(prompt: Prompt, messages: Sequence[Message]) -> Chat:
     System text and examples of the prompt come first; a system message of the conversation, where
     one is allowed, follows the prompt's own.
     """
-    opening = prompt.chat("")[:-1]
+    opening = _opening(prompt)
     turns = [
         Message("user", prompt.render(message.text)) if message.role == "user" else message
         for message in messages
@@ -82,6 +83,12 @@ def chat_of(prompt: Prompt, messages: Sequence[Message]) -> Chat:
     system = [message.text for message in [*opening, *turns] if message.role == "system"]
     rest = [message for message in [*opening, *turns] if message.role != "system"]
     return (*([Message("system", "\n\n".join(system))] if system else []), *rest)
+
+
+@lru_cache(maxsize=64)
+def _opening(prompt: Prompt) -> Chat:
+    """Return what stands before every conversation: the prompt's system text and examples."""
+    return prompt.chat("")[:-1]
 
 
 def ask(model: OpenModel, messages: Sequence[Message]) -> Asked:

@@ -20,7 +20,7 @@ from llmops.prompts.prompt import Prompt, check_prompt, prompt_of_content
 from llmops.safety.policy import check_thresholds, read_policy
 from llmops.traffic.log import LogSettings, TrafficLog
 from llmops.traffic.records import AnswerRecord
-from llmops.traffic.sessions import Sessions
+from llmops.traffic.sessions import Sessions, Turn
 
 if TYPE_CHECKING:
     from llmops.ports import Store
@@ -330,6 +330,16 @@ def predict(
         return Recorded(record(log, opened, answer, route="predict", client="command line"), answer)
     finally:
         log.close()
+
+
+def conversation(turns: Sequence[Turn], question: str) -> list[Message]:
+    """Return what was said in a session, and then the question."""
+    said = [
+        Message(role, text)
+        for turn in turns
+        for role, text in (("user", turn.question), ("assistant", turn.answer))
+    ]
+    return [*said, Message("user", question)]
 
 
 def record(

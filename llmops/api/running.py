@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmops.api.announcing import announce_end, announce_start
 from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
 from llmops.api.planning import EVERYTHING, check_budget, planned_against
@@ -25,6 +26,7 @@ from llmops.errors import ConfigError, Interrupted, LlmopsError, Refused, StepFa
 from llmops.files import refusal
 from llmops.lineage import machine, record
 from llmops.lineage.datasets import changes
+from llmops.lineage.looks import looked
 from llmops.lineage.run_folder import RunFolder, all_runs, find_run, new_run_id
 from llmops.plan import cost
 from llmops.plan.build import Plan, Selection, read_plan
@@ -307,7 +309,9 @@ class _Runner:
         self.folder.write_yaml("config.yaml", self.opened.config)
         self.folder.write_json("provenance.json", self.opened.origins())
         self.folder.write_json("plan.json", plan.as_json())
-        self.folder.write_json("run.json", self._record(plan, "running", None))
+        begun = self._record(plan, "running", None)
+        self.folder.write_json("run.json", begun)
+        announce_start(self.folder, begun)
         return self.go_on(plan, plan.estimate.as_json(), handling)
 
     def go_on(self, plan: Plan, estimate: Mapping[str, Any], handling: Handling) -> Run:
@@ -393,6 +397,9 @@ class _Runner:
     def _finish(self, plan: Plan, status: str, error: dict[str, Any] | None) -> Run:
         made = self._record(plan, status, error)
         made["dataset_changes"] = changes(made, self._earlier(), self.opened.store)
+        made["test_set"] = looked(
+            self.opened.workspace, self.run_id, self.opened.digest, made["steps"]
+        )
         decision = made["gate"]
         if status == "succeeded" and decision is not None:
             if self.identity.promotes:
@@ -403,6 +410,7 @@ class _Runner:
             self.folder.write_json("metrics.json", made["metrics"])
         _write_report(self.folder, self.opened.store, made)
         self.folder.write_json("run.json", made)  # last: a finished run has all of its files
+        announce_end(self.folder, made)
         return Run(self.folder.path, made)
 
     def _earlier(self) -> Iterator[Mapping[str, Any]]:

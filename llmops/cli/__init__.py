@@ -43,20 +43,26 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "What has run": {
         "runs": Verb("llmops.cli.runs", "list, show and compare runs"),
         "sweeps": Verb("llmops.cli.sweeps", "list and show sweeps, resume one"),
+        "gate": Verb("llmops.cli.gate", "judge a finished run by another gate"),
+        "lineage": Verb("llmops.cli.lineage", "walk from a thing to what led to it"),
+        "site": Verb("llmops.cli.site", "write the workspace as a static site"),
         "reproduce": Verb("llmops.cli.reproduce", "run a run again, and say what drifted"),
         "accept": Verb("llmops.cli.accept", "make a run the one to compare with"),
-    },
-    "The model at work": {
-        "safety": Verb("llmops.cli.safety", "test what is caught and what is false alarm"),
     },
     "Things": {
         "warehouse": Verb("llmops.cli.warehouse", "look at tables, query them, load rows"),
         "datasets": Verb("llmops.cli.datasets", "list, show and compare dataset versions"),
+        "prompts": Verb("llmops.cli.prompts", "list, show, render, compare and try prompts"),
         "store": Verb("llmops.cli.store", "check that what is stored is whole, and mend it"),
         "models": Verb("llmops.cli.models", "list and show models, fetch base models"),
+    },
+    "The model at work": {
         "predict": Verb("llmops.cli.predict", "ask a model, or answer a file's rows"),
+        "chat": Verb("llmops.cli.chat", "talk with a model"),
         "serve": Verb("llmops.cli.serve", "answer over HTTP, as OpenAI does too"),
         "logs": Verb("llmops.cli.logs", "query what was asked and answered"),
+        "monitor": Verb("llmops.cli.monitor", "hold new traffic against training or earlier days"),
+        "safety": Verb("llmops.cli.safety", "test what is caught and what is false alarm"),
     },
     "A project": {
         "init": Verb("llmops.cli.init", "start a project: config, own step, workflow"),

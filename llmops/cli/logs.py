@@ -60,10 +60,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _query(given: argparse.Namespace) -> int:
-    from llmops.cli.predict import _sql
+    from llmops.cli.predict import sql_of
     from llmops.traffic.query import rows
 
-    names, found = rows(_folder(given), _sql(given.sql))
+    names, found = rows(_folder(given), sql_of(given.sql))
     if given.json:
         _print_json([{name: _plain(value) for name, value in row.items()} for row in found])
         return 0

@@ -31,6 +31,10 @@ def main(argv: Sequence[str]) -> int:
         from llmops.cli.pull import pull
 
         return pull(argv[1:])
+    if argv and argv[0] in ("tuned", "import"):
+        from llmops.cli import tuned
+
+        return (tuned.tuned if argv[0] == "tuned" else tuned.import_)(argv[1:])
     arguments = _parser().parse_args(argv)
     handled: int = arguments.command(arguments)
     return handled
@@ -63,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:  llmops models promote so_python@candidate --reason 'read 20 answers'",
     )
     verbs = parser.add_subparsers(
-        required=True, metavar="list | show | card | promote | rollback | delete | export | pull"
+        required=True,
+        metavar="list | show | card | promote | rollback | delete | export | pull | tuned | import",
     )
     listing = verbs.add_parser("list", help="all versions of all models")
     listing.set_defaults(command=_list)
@@ -97,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. deploy=files")
         verb.add_argument("--json", action="store_true", help="print JSON")
     verbs.add_parser("pull", help="fetch and convert the base model", add_help=False)
+    verbs.add_parser("tuned", help="the tuned models that a provider keeps", add_help=False)
+    verbs.add_parser("import", help="register a model that was tuned elsewhere", add_help=False)
     return parser
 
 

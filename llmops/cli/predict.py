@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmops.answering.batch import Done
     from llmops.answering.exchange import Answer
     from llmops.answering.model import OpenModel
+    from llmops.ports import Message
 
 SUMMARY = "ask a model a question, or every row of a file or query"
 BACKEND_FAILED = 5
@@ -89,7 +90,7 @@ def _one(given: argparse.Namespace) -> int:
     log = open_log(config)
     try:
         messages = (Message("user", question),)
-        found = _streamed(model, messages) if given.stream else next(answers(model, [messages]))
+        found = streamed(model, messages) if given.stream else next(answers(model, [messages]))
         identity = record(log, model, found, route="predict", client="command line")
     finally:
         log.close()
@@ -104,7 +105,8 @@ def _one(given: argparse.Namespace) -> int:
     return BACKEND_FAILED if found.error is not None else 0
 
 
-def _streamed(model: OpenModel, messages: Sequence[Any]) -> Answer:
+def streamed(model: OpenModel, messages: Sequence[Message]) -> Answer:
+    """Print an answer while it is made, and return it."""
     from llmops.answering import exchange
     from llmops.answering.asking import stream
 
@@ -187,14 +189,19 @@ def _rows(given: argparse.Namespace) -> int:
             status.update(f"{done:,.0f} {note}")
 
         if given.query is not None:
-            done = predict_query(_sql(given.query), given.out, progress=progress, **options)
+            done = predict_query(sql_of(given.query), given.out, progress=progress, **options)
         else:
             done = predict_file(given.file, given.out, progress=progress, **options)
     _tell(done, given)
     return BACKEND_FAILED if done.failed else 0
 
 
-def _sql(text: str) -> str:
+def sql_of(text: str) -> str:
+    """Return a SELECT, out of its file if a file's name is given.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
     if not text.endswith(".sql"):
         return text
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmops.api import Collected
     from llmops.lineage.catalogue import RunRow
 
-SUMMARY = "list, show, query, tag and attach to runs, clear what none of them needs"
+SUMMARY = "list, show, compare, query, tag and attach to runs, clear what none of them needs"
 BAD = ("corrupt", "failed", "died")
 
 
@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
             "  llmops runs gc --keep 20 --older-than 30 --dry-run"
         ),
     )
-    verbs = parser.add_subparsers(required=True, metavar="list | show | attach | query | tag | gc")
+    verbs = parser.add_subparsers(
+        required=True, metavar="list | show | compare | export | attach | query | tag | gc"
+    )
     _add_list(verbs)
     _add_others(verbs)
     return parser
@@ -63,6 +65,16 @@ def _add_others(verbs: Any) -> None:
     showing = verbs.add_parser("show", help="one run's result")
     showing.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it")
     showing.set_defaults(command=_show)
+    comparing = verbs.add_parser("compare", help="what differs: config, figures, answers")
+    comparing.add_argument("runs", nargs="+", metavar="RUN", help="the first is compared with")
+    comparing.add_argument("--html", metavar="FILE", help="write it as a page as well")
+    comparing.set_defaults(command=_compare)
+    exporting = verbs.add_parser("export", help="write a run into MLflow or for TensorBoard")
+    exporting.add_argument("run", metavar="RUN")
+    target = exporting.add_mutually_exclusive_group(required=True)
+    target.add_argument("--mlflow", metavar="URI", help="a server, or e.g. sqlite:///mlflow.db")
+    target.add_argument("--tensorboard", metavar="FOLDER", help="event files go below it")
+    exporting.set_defaults(command=_export)
     asking = verbs.add_parser("query", help="ask the runs with SQL")
     asking.add_argument("sql", metavar="SQL", help="over the tables runs, figures and steps")
     asking.set_defaults(command=_query)
@@ -84,7 +96,7 @@ def _add_others(verbs: Any) -> None:
     )
     attaching.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it")
     attaching.set_defaults(command=_attach)
-    for verb in (showing, asking, tagging, clearing, attaching):
+    for verb in (showing, comparing, exporting, asking, tagging, clearing, attaching):
         verb.add_argument("--json", action="store_true")
 
 
@@ -166,6 +178,26 @@ def _show(arguments: argparse.Namespace) -> int:
 
     show_result(run.record, run.folder, Console())
     return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from llmops import api
+
+    if arguments.mlflow:
+        made = {"mlflow_run": api.export_to_mlflow(arguments.run, arguments.mlflow)}
+    else:
+        folder = api.export_to_tensorboard(arguments.run, Path(arguments.tensorboard))
+        made = {"folder": str(folder)}
+    print(json.dumps(made) if arguments.json else next(iter(made.values())))
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from llmops.cli.compare import compare
+
+    return compare(arguments)
 
 
 def _query(arguments: argparse.Namespace) -> int:

@@ -20,22 +20,17 @@ examples:
 
 def main(argv: Sequence[str]) -> int:
     """Test the safety of a model under its policy."""
-    arguments = _parser().parse_args(argv)
-    handled: int = arguments.command(arguments)
-    return handled
+    return _test(_parser().parse_intermixed_args(argv))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="llmops safety", description=SUMMARY)
-    verbs = parser.add_subparsers(required=True, metavar="test")
-    test = verbs.add_parser(
-        "test",
+    test = argparse.ArgumentParser(
+        prog="llmops safety",
         description=SUMMARY,
-        help=SUMMARY,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    test.set_defaults(command=_test)
+    test.add_argument("verb", choices=["test"], help="the only one there is")
     test.add_argument(
         "overrides", nargs="+", metavar="KEY=VALUE", help="e.g. +experiment=so_python"
     )
@@ -45,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prompts-only", action="store_true", help="judge the questions only; ask no model"
     )
     test.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+    return test
 
 
 def _test(arguments: argparse.Namespace) -> int:

@@ -32,6 +32,16 @@ SCORER_CATEGORIES: Mapping[str, tuple[str, ...]] = {
 # Scorers that read the ratings of these models' answers, and rate no other text.
 SCORERS_OF_RATINGS: Mapping[str, tuple[str, ...]] = {"gemini": ("gemini",)}
 
+# The metrics that are built in; a project brings others by `project.metrics`.
+METRICS = (
+    *("loss", "perplexity", "rouge_l", "chrf", "bleu", "exact_match", "semantic_similarity"),
+    *("valid_json", "valid_output", "code_parses", "refusal", "empty", "length", "latency"),
+    *("cost", "judge", "truncated", "blocked"),
+)
+
+# The engines whose tasks run on other machines than the command.
+ENGINES_ELSEWHERE = ("kubeflow", "vertex")
+
 # Metrics that are made of the probability of the reference answer.
 NEED_SCORES = ("loss", "perplexity")
 
@@ -41,6 +51,7 @@ class Provider:
     """What the models of one ``model.kind`` can do; ``docs/providers.md`` shows the same table.
 
     ``can_score``: they give the probability of a text that they did not write themselves.
+    ``can_search``: they can search the web for themselves.
     ``tunes``: there is a tuner for them. ``formats``: the formats of JSONL that it sends, for whose
     files there may be limits; none: it reads the rows themselves. ``regions``: where it tunes, and
     for each the regions that can serve what was tuned there; null where there are no regions.
@@ -48,6 +59,7 @@ class Provider:
 
     can_score: bool
     tunes: bool = True
+    can_search: bool = False
     formats: tuple[str, ...] = ()
     regions: Mapping[str, tuple[str, ...]] | None = None
 
@@ -58,6 +70,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "openai": Provider(can_score=False, tunes=False),
     "gemini": Provider(
         can_score=False,
+        can_search=True,
         formats=("gemini",),
         regions={"us-central1": ("us-central1", "us"), "europe-west4": ("europe-west4", "eu")},
     ),

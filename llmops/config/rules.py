@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmops.config import returned_columns
+from llmops.config import elsewhere, returned_columns
 from llmops.config.knowledge import (
+    METRICS,
     NEED_SCORES,
     PROVIDERS,
     SCHEMA_CHANGES,
@@ -26,6 +27,7 @@ from llmops.errors import nearest
 from llmops.secrecy import looks_secret
 
 Config = Mapping[str, Any]
+COMPARING = ("better_than", "not_worse_than")  # conditions of a gate's rule that name a contestant
 
 
 @dataclass(frozen=True)
@@ -170,24 +172,30 @@ def terms_are_acknowledged(config: Config) -> Iterator[Mistake]:
 def tuned_prompts_have_no_examples(config: Config) -> Iterator[Mistake]:
     """Training rows are single turns, so a prompt with fixed examples would differ at serving."""
     uses = {step.get("use") for step in config["pipeline"]["steps"].values()}
-    if "tune" in uses and config["prompt"]["examples"]:
-        yield Mistake(
-            ("prompt", "examples"),
-            "none: the pipeline tunes, and training rows carry no examples",
-            f"{len(config['prompt']['examples'])} examples",
-            "let the contestant untuned_with_examples show what examples do",
-        )
+    shown = {
+        "examples": len(config["prompt"]["examples"]),
+        "similar_examples": config["prompt"].get("similar_examples", 0),
+    }
+    for name, count in shown.items():
+        if "tune" in uses and count:
+            yield Mistake(
+                ("prompt", name),
+                "none: the pipeline tunes, and training rows carry no examples",
+                f"{count} examples",
+                "let the contestant untuned_with_examples show what examples do",
+            )
 
 
 def rules_compare_with_the_baseline(config: Config) -> Iterator[Mistake]:
     """Paired differences are measured against the baseline only."""
     baseline = config["evaluation"]["baseline"]
     for number, rule in enumerate(config["gate"]["rules"]):
-        other = rule.get("better_than")
-        if other is not None and other != baseline:
-            path = ("gate", "rules", str(number), "better_than")
-            hint = f"set evaluation.baseline={other}"
-            yield Mistake(path, f"evaluation.baseline, '{baseline}'", f"'{other}'", hint)
+        for condition in COMPARING:
+            other = rule.get(condition)
+            if other not in (None, baseline, "champion"):
+                path = ("gate", "rules", str(number), condition)
+                hint = f"set evaluation.baseline={other}"
+                yield Mistake(path, f"evaluation.baseline, '{baseline}'", f"'{other}'", hint)
 
 
 def thresholds_are_judged(config: Config) -> Iterator[Mistake]:
@@ -283,6 +291,20 @@ def provider_tunes(config: Config) -> Iterator[Mistake]:
         )
 
 
+def provider_can_search(config: Config) -> Iterator[Mistake]:
+    """The provider's own search is asked only of a provider that has one."""
+    kind = config["model"]["kind"]
+    provider = PROVIDERS.get(kind)
+    if config["grounding"]["kind"] == "provider" and provider and not provider.can_search:
+        able = [name for name, one in PROVIDERS.items() if one.can_search]
+        yield Mistake(
+            ("grounding", "kind"),
+            f"a source of passages that model.kind '{kind}' has",
+            "'provider'",
+            f"choose grounding=docs, or a model of kind {' or '.join(able)}",
+        )
+
+
 def regions_fit(config: Config) -> Iterator[Mistake]:
     """What is tuned in a region can be served in the one that the deployment names."""
     kind = config["model"]["kind"]
@@ -301,6 +323,38 @@ def regions_fit(config: Config) -> Iterator[Mistake]:
         yield Mistake(("deploy", "region"), expected, f"'{served_in}'", hint)
 
 
+def metrics_exist(config: Config) -> Iterator[Mistake]:
+    """Each metric is built in, unless the project brings its own: those are known when it runs."""
+    if (config.get("project") or {}).get("metrics"):
+        return
+    for number, metric in enumerate(config["evaluation"]["metrics"]):
+        if metric not in METRICS:
+            path = ("evaluation", "metrics", str(number))
+            expected = f"one of {', '.join(METRICS)}"
+            yield Mistake(path, expected, f"'{metric}'", nearest(metric, METRICS))
+
+
+def metrics_have_what_they_need(config: Config) -> Iterator[Mistake]:
+    """An encoder for similarity, prices for cost, a judge for verdicts."""
+    lacking = {
+        "semantic_similarity": (config.get("encoder"), "encoder=minilm"),
+        "cost": (config["evaluation"].get("prices"), "set evaluation.prices"),
+        "judge": (config.get("judge"), "judge=helpfulness and a pipeline with a judge step"),
+    }
+    for number, metric in enumerate(config["evaluation"]["metrics"]):
+        found, hint = lacking.get(metric, (True, ""))
+        if not found:
+            path = ("evaluation", "metrics", str(number))
+            yield Mistake(path, "a metric that has what it needs", f"'{metric}'", hint)
+
+
+def similar_examples_have_an_encoder(config: Config) -> Iterator[Mistake]:
+    """What is similar is told by an encoder."""
+    if config["prompt"].get("similar_examples") and config.get("encoder") is None:
+        path = ("prompt", "similar_examples")
+        yield Mistake(path, "0 without an encoder", "some", "choose one: encoder=minilm")
+
+
 def baseline_takes_part(config: Config) -> Iterator[Mistake]:
     """The contestant that all others are compared with answers too."""
     yield from _contestant(config, ("evaluation", "baseline"), config["evaluation"]["baseline"])
@@ -311,16 +365,17 @@ def gate_judges_a_contestant(config: Config) -> Iterator[Mistake]:
     gate = config["gate"]
     yield from _contestant(config, ("gate", "contestant"), gate["contestant"])
     for number, rule in enumerate(gate["rules"]):
-        if rule.get("better_than") is not None:
-            path = ("gate", "rules", str(number), "better_than")
-            yield from _contestant(config, path, rule["better_than"])
+        for condition in COMPARING:
+            if rule.get(condition) is not None:
+                path = ("gate", "rules", str(number), condition)
+                yield from _contestant(config, path, rule[condition])
 
 
 def gate_rules_have_one_limit(config: Config) -> Iterator[Mistake]:
     """A rule of the gate compares with one thing."""
-    limits = ("better_than", "at_most", "at_least")
+    limits = (*COMPARING, "at_most", "at_least", "beyond_control")
     for number, rule in enumerate(config["gate"]["rules"]):
-        given = [limit for limit in limits if rule.get(limit) is not None]
+        given = [name for name in limits if rule.get(name) is not None and rule[name] is not False]
         if len(given) != 1:
             path = ("gate", "rules", str(number))
             got = " and ".join(given) or "none of them"
@@ -370,6 +425,18 @@ def steps_form_no_cycle(config: Config) -> Iterator[Mistake]:
         )
 
 
+def the_warehouse_prepares_in_one_step(config: Config) -> Iterator[Mistake]:
+    """Only the step ``prepare`` can work in the warehouse."""
+    used = {step["use"] for step in config["pipeline"]["steps"].values()}
+    if config["dataset"]["runs_in"] == "warehouse" and "prepare" not in used:
+        yield Mistake(
+            ("dataset", "runs_in"),
+            "here, for the pipeline has no step `prepare`",
+            "warehouse",
+            "choose pipeline=dataset_in_one_pass",
+        )
+
+
 RULES = (
     Rule(("schema_version",), version_is_read),
     Rule((), not_finite),
@@ -383,10 +450,15 @@ RULES = (
         terms_are_acknowledged,
     ),
     Rule(("dataset.query", "dataset.columns"), columns_are_returned),
+    Rule(("grounding.kind", "model.kind"), provider_can_search),
+    Rule(("dataset.runs_in", "pipeline.steps"), the_warehouse_prepares_in_one_step),
     Rule(("model.kind", "evaluation.metrics"), provider_can_score),
     Rule(("model.kind", "pipeline.steps"), provider_tunes),
     Rule(("model.kind", "model.tuner.region", "deploy.region"), regions_fit),
     Rule(("safety.scorer", "safety.thresholds"), thresholds_are_judged),
+    Rule(("evaluation.metrics",), metrics_exist),
+    Rule(("evaluation.metrics", "pipeline.steps"), metrics_have_what_they_need),
+    Rule(("prompt.name",), similar_examples_have_an_encoder),
     Rule(("safety.scorer", "model.kind"), ratings_come_with_answers),
     Rule(("safety.scorer", "safety.input.score"), questions_have_no_ratings),
     Rule(("evaluation.baseline", "predict.contestants"), baseline_takes_part),
@@ -397,17 +469,36 @@ RULES = (
     Rule(("gate.rules", "evaluation.metrics"), gate_metrics_are_measured),
     Rule(("pipeline.steps",), steps_take_from_steps),
     Rule(("pipeline.steps",), steps_form_no_cycle),
+    Rule(("engine", "store"), elsewhere.tasks_reach_the_store),
+    Rule(("engine", "pipeline.steps"), elsewhere.tasks_reach_the_rows),
+    Rule(("engine", "pipeline.steps", "deploy.registry"), elsewhere.tasks_keep_the_registry),
+    Rule(("engine",), elsewhere.vertex_has_a_place),
 )
 
 
+def contestants_of(config: Config) -> list[str]:
+    """Return who answers: the named ones, further tuning seeds of theirs, and the comparison's."""
+    named, evaluation = config["predict"]["contestants"], config.get("evaluation") or {}
+    tuned = [name for name in named if name in ("tuned", "tuned_on_shuffled")]
+    seeds = [f"{name}@{seed}" for name in tuned for seed in evaluation.get("seeds") or ()]
+    own = (config.get("tuning") or {}).get("seed")
+    control = [f"tuned_on_shuffled@{own}"] if "tuned_on_shuffled" in named else []
+    comparison = config.get("comparison") or {}
+    models = [*comparison.get("models", {}), *comparison.get("registered", {})]
+    grid = [f"{prompt}/{model}" for model in models for prompt in comparison.get("prompts", {})]
+    plain = [name for name in named if name != "tuned_on_shuffled"]
+    return [*plain, *dict.fromkeys([*control, *seeds]), *grid]
+
+
 def _contestant(config: Config, path: KeyPath, name: str) -> Iterator[Mistake]:
-    contestants = config["predict"]["contestants"]
+    contestants = contestants_of(config)
     if name not in contestants:
         yield Mistake(
             path,
             f"one of predict.contestants: {', '.join(contestants)}",
             f"'{name}'",
-            f"add {name} to predict.contestants, or change {dotted(path)}",
+            nearest(name, contestants)
+            or f"add {name} to predict.contestants, or change {dotted(path)}",
         )
 
 

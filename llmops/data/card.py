@@ -48,7 +48,8 @@ def _lines(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {kind} | {told} | {share} |"
     yield from ("", "## Files", "", "| file | rows | sha256 |", "|---|---|---|")
     for file in card["files"]:
-        yield f"| `{file['name']}` | {file['rows']:,} | `{file['sha256']}` |"
+        digest = f"`{file['sha256']}`" if file["sha256"] else "written by the warehouse"
+        yield f"| `{file['name']}` | {file['rows']:,} | {digest} |"
 
 
 def _quoted(text: str) -> str:

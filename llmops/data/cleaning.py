@@ -171,7 +171,7 @@ def clean(places: Places, asked: Asked, progress: Progress) -> Cleaned:
         for sorted_out in _sort_out(places.source, asked, memory, buckets, quarantine):
             repeated += sorted_out.duplicates
             progress(sorted_out.done, total, "checking rows")
-        check_bad_fraction(quarantine, total, rules)
+        check_bad_fraction(quarantine.counts, total, rules, quarantine.example)
         kept = _merge(places, schema, buckets, rules, quarantine)
         profile = _profile(places.rows, asked, treatment)
     broken = {rule: quarantine.counts[rule] for rule in RULES}
@@ -258,15 +258,20 @@ def _profile(rows: Path, asked: Asked, treatment: Treatment) -> Profile:
     return profile
 
 
-def check_bad_fraction(quarantine: Quarantine, total: int, rules: Rules) -> None:
-    bad = quarantine.counts.total()
+def check_bad_fraction(broken: Counter[str], total: int, rules: Rules, example: str = "") -> None:
+    """Check that not too large a share of the rows breaks a rule.
+
+    Raises:
+        DataError: If it does.
+    """
+    bad = broken.total()
     if bad <= rules.max_bad_fraction * total:
         return
     raise DataError(
         f"{bad} of {total} rows ({bad / total:.0%}) break a rule, more than "
         f"dataset.rules.max_bad_fraction {rules.max_bad_fraction} allows: "
-        f"{_by_rule(quarantine.counts)}; for example {quarantine.example}",
-        hint=_loosen(quarantine.counts) + "or raise dataset.rules.max_bad_fraction",
+        f"{_by_rule(broken)}{f'; for example {example}' if example else ''}",
+        hint=_loosen(broken) + "or raise dataset.rules.max_bad_fraction",
     )
 
 

@@ -11,8 +11,9 @@ import ipaddress
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 KINDS = ("keys", "iban", "card", "email", "ip", "phone")
 """In the order in which they claim a place: the surest first."""
@@ -28,6 +29,14 @@ HINTS: Mapping[str, str] = {
     "ip": r"\d\.\d{1,3}\.\d{1,3}\.\d|[0-9A-Fa-f]:[0-9A-Fa-f:]*:",
     "phone": r"\d(?:[ ()./-]{0,3}\d){6}",
 }
+
+
+# Small letters of which a text with a key or secret holds some: looked for before the pattern.
+_KEY_WORDS = (
+    *("akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox"),
+    *("aiza", "k_live", "k_test", "sk-", "hf_", "npm_", "eyj", "private key", "sg.", "://"),
+    *("secret", "token", "passw", "pwd", "api", "access", "auth"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,31 @@ def find(text: str, kinds: Mapping[str, str], region: str) -> list[Find]:
                 if all(end <= other.start or start >= other.end for other in taken):
                     taken.append(Find(kind, start, end))
     return sorted(taken, key=lambda found: found.start)
+
+
+def likely(text: str, kinds: Iterable[str]) -> list[str]:
+    """Return the kinds that are worth looking for in ``text``; microseconds where there is none."""
+    return [kind for kind in kinds if _possible(text, kind) and _hint(kind).search(text)]
+
+
+def _possible(text: str, kind: str) -> bool:
+    if kind == "email":
+        return "@" in text
+    if kind == "keys":
+        small = text.lower()
+        for word in _KEY_WORDS:  # noqa: SIM110 - half the time of any()
+            if word in small:
+                return True
+        return False
+    return bool(_DIGIT.search(text)) or (kind == "ip" and text.count(":") > 1)
+
+
+_DIGIT = re.compile(r"\d")
+
+
+@cache
+def _hint(kind: str) -> re.Pattern[str]:
+    return re.compile(HINTS[kind])
 
 
 def mask(text: str, finds: list[Find]) -> str:

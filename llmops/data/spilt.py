@@ -80,10 +80,10 @@ def layout(
     columns: Columns, render: Callable[[str], str], system: str | None, split: SplitSettings
 ) -> Layout:
     """Return what is kept of a row."""
-    return Layout(columns, render, _around(render), system, split)
+    return Layout(columns, render, around(render), system, split)
 
 
-def _around(render: Callable[[str], str]) -> Around | None:
+def around(render: Callable[[str], str]) -> Around | None:
     """Return what a template writes before and after the question, if it does no more than that.
 
     A template that changes the question shows in one of the probes.

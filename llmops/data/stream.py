@@ -148,7 +148,7 @@ def stream(
         given = _spill(batches, asked, how, buckets, quarantine, progress)
         if given == 0:
             raise DataError("the query returned no rows", hint="loosen dataset.query")
-        check_bad_fraction(quarantine, given, asked.rules)
+        check_bad_fraction(quarantine.counts, given, asked.rules, quarantine.example)
         buckets.close()
         settled = _settle(buckets.paths, asked, how, treatment)
         broken = {rule: quarantine.counts[rule] for rule in RULES}

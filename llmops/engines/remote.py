@@ -71,6 +71,7 @@ class _Run:
         kept = read_facts(assignment.run_folder)
         self.image = image_of(kept) if kept else service.image(self.engine["image"])
         self.asked_to_submit = False
+        self.settled: set[str] = set()  # steps whose jobs with a provider have ended
         self.events = _Events(assignment, on_event)
 
     def run(self) -> bool:
@@ -141,7 +142,7 @@ class _Run:
         later = {
             after
             for node in self.graph.nodes
-            if "tuner" in node.kind.uses and node.name not in self.hits
+            if "tuner" in node.kind.uses and node.name not in self.hits.keys() | self.settled
             for after in self.graph.after(node.name)
         }
         return Graph(
@@ -309,6 +310,7 @@ class _Run:
                     step, event="progress", done=0, total=None, note=f"waits for {job}"
                 )
                 self._sleep(self.engine["poll_s"], self.parts[-1])
+            self.settled.add(step)
 
     # -------------------------------------------------------------- the folder
 

@@ -8,32 +8,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmops.errors import ConfigError
-from llmops.evaluation.metrics import Metric, find
+from llmops.evaluation.metrics import METRICS, find
+
+CONDITIONS = ("better_than", "not_worse_than", "at_most", "at_least", "beyond_control")
+CHAMPION = "champion"  # the contestant that the registry's alias names; absent where there is none
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule on a metric: exactly one of ``better_than``, ``at_most`` and ``at_least``.
+    """One rule on a metric, with exactly one condition.
 
-    ``by`` belongs to ``better_than``: how much better, in the metric's unit, at the bound.
+    ``by`` is how much better than ``better_than``, or how much worse than ``not_worse_than`` is
+    still allowed, in the metric's unit, at the bound. ``beyond_control`` asks for a claim of
+    learning. ``slice`` is ``<by>:<value>`` or ``<by>`` for every slice of that kind. On the metric
+    ``judge``, the judge must agree with people at least as often as ``min_agreement``.
     """
 
     metric: str
     better_than: str | None = None
+    not_worse_than: str | None = None
     by: float = 0.0
     at_most: float | None = None
     at_least: float | None = None
+    beyond_control: bool = False
+    slice: str | None = None
+    min_agreement: float = 0.6
+
+    @property
+    def other(self) -> str | None:
+        """The contestant that the rule compares with, if it compares."""
+        return self.better_than if self.better_than is not None else self.not_worse_than
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions that the rule gives, by name."""
+        values = {name: getattr(self, name) for name in CONDITIONS}
+        return tuple(
+            name for name, value in values.items() if value is not None and value is not False
+        )
 
     @property
     def name(self) -> str:
         """The rule as the config says it, e.g. ``loss better_than untuned``."""
-        if self.better_than is not None:
-            return f"{self.metric} better_than {self.better_than}"
-        return f"{self.metric} {'at_most' if self.at_most is not None else 'at_least'}"
+        condition = self.conditions[0]
+        said = f"{self.metric} {condition}" + (f" {self.other}" if self.other else "")
+        return f"{said} in {self.slice}" if self.slice else said
 
 
 @dataclass(frozen=True)
@@ -86,22 +109,24 @@ class Decision:
     reasons: tuple[Reason, ...]
 
 
-def check_rules(rules: Sequence[Rule]) -> None:
+def check_rules(rules: Sequence[Rule], own: Sequence[str] = ()) -> None:
     """Refuse rules that cannot be read: an unknown metric, no or two conditions.
+
+    ``own`` are the project's metrics, which only the evaluation knows.
 
     Raises:
         ConfigError: Naming the rule by its place.
     """
     for place, rule in enumerate(rules):
         where = f"gate.rules[{place}]"
-        metric = find(rule.metric, where=f"{where}.metric")
-        given = [rule.better_than is not None, rule.at_most is not None, rule.at_least is not None]
-        if sum(given) != 1:
+        if len(rule.conditions) != 1:
             raise ConfigError(
-                f"{where}: give exactly one of better_than, at_most and at_least",
+                f"{where}: give exactly one of {', '.join(CONDITIONS)}",
                 hint="for example {metric: loss, better_than: untuned, by: 0.0}",
             )
-        if rule.better_than is not None and metric.better is None:
+        better = None if rule.metric in own else find(rule.metric, where=f"{where}.metric").better
+        compares = rule.other is not None or rule.beyond_control
+        if compares and better is None and rule.metric not in own:
             raise ConfigError(
                 f"{where}: neither more nor less {rule.metric} is better by itself",
                 hint="use at_most or at_least",
@@ -114,12 +139,16 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
     Raises:
         ConfigError: If a rule cannot be read.
     """
-    check_rules(policy.rules)
+    check_rules(policy.rules, _measured(evidence.metrics))
     reasons = [
         *_leakage(evidence.card, policy),
         *_safety(evidence.safety, policy),
         *_safety_test(evidence.safety_test, policy.safety_test),
-        *(_rule(rule, evidence.metrics, policy.contestant) for rule in policy.rules),
+        *(
+            reason
+            for rule in policy.rules
+            for reason in _rule(rule, evidence.metrics, policy.contestant)
+        ),
     ]
     if not reasons:
         reasons = [_refuse("no rules", "the gate has no rule, so nothing shows that it may open")]
@@ -225,45 +254,137 @@ def _tested(report: Mapping[str, Any] | None, what: str, end: str, limit: float)
     return Reason(name, value, bound, limit, passed, text)
 
 
-def _rule(rule: Rule, metrics: Mapping[str, Any] | None, contestant: str) -> Reason:
+def _measured(metrics: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the metrics that the evaluation measured and llmops does not know."""
+    found = (_at(metrics, "contestants") or {}).values()
+    return tuple({name for figures in found for name in figures if name not in METRICS})
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a rule must know of its metric; from the evaluation where the project brought it."""
+
+    unit: str
+    better: str | None
+
+
+def _kind(rule: Rule, metrics: Mapping[str, Any], contestant: str) -> _Kind:
+    if rule.metric in METRICS:
+        metric = METRICS[rule.metric]
+        return _Kind(metric.unit, metric.better)
+    found = _at(metrics, "contestants", contestant, rule.metric) or {}
+    return _Kind(str(found.get("unit") or ""), found.get("better"))
+
+
+def _rule(rule: Rule, metrics: Mapping[str, Any] | None, contestant: str) -> list[Reason]:
+    """Judge one rule, on the whole or on each slice that it names."""
     if metrics is None:
-        return _refuse(rule.name, "metrics are not known: the gate takes no metrics", _limit(rule))
-    if rule.better_than is not None:
-        return _better_than(rule, rule.better_than, metrics, contestant)
+        text = "metrics are not known: the gate takes no metrics"
+        return [_refuse(rule.name, text, _limit(rule))]
+    trusted = _agreement(rule, metrics) if rule.metric == "judge" else []
+    if rule.slice is None:
+        return [*trusted, _judged(rule, metrics, contestant)]
+    parts = [one for one in metrics.get("slices") or () if _in_slice(one, rule.slice)]
+    if not parts:
+        text = f"the evaluation has no slice '{rule.slice}': set evaluation.slices"
+        return [*trusted, _refuse(rule.name, text, _limit(rule))]
+    return [*trusted, *(_in_part(rule, one, metrics, contestant) for one in parts)]
+
+
+def _in_slice(one: Mapping[str, Any], wanted: str) -> bool:
+    by, _, value = wanted.partition(":")
+    return bool(one.get("by") == by and (not value or one.get("value") == value))
+
+
+def _in_part(
+    rule: Rule, one: Mapping[str, Any], metrics: Mapping[str, Any], contestant: str
+) -> Reason:
+    found = _judged(rule, {**one, "baseline": metrics.get("baseline")}, contestant)
+    part = f"{one.get('by')}:{one.get('value')}"
+    return replace(
+        found,
+        rule=f"{replace(rule, slice=None).name} in {part}",
+        text=f"in {part} ({one.get('rows')} rows): {found.text}",
+    )
+
+
+def _agreement(rule: Rule, metrics: Mapping[str, Any]) -> list[Reason]:
+    """A judge counts only if it was measured against labels, and agrees with them at the bound."""
+    name, limit = "judge agreement", rule.min_agreement
+    found = _at(metrics, "judge", "agreement")
+    rate, low = _number(_at(found, "rate")), _number(_at(found, "low"))
+    if rate is None or low is None:
+        text = "the judge was not measured against labelled answers: set judge.labelled"
+        return [_refuse(name, text, limit)]
+    passed = low >= limit
+    text = (
+        f"the judge agrees with {rate:.0%} of {_at(found, 'n')} labelled answers, {low:.0%} at the"
+        f" bound: {'enough' if passed else 'not enough'} by {limit:.0%}"
+    )
+    return [Reason(name, rate, low, limit, passed, text)]
+
+
+def _judged(rule: Rule, metrics: Mapping[str, Any], contestant: str) -> Reason:
+    if rule.beyond_control:
+        return _beyond_control(rule, metrics)
+    if rule.other is not None:
+        return _compared(rule, rule.other, metrics, contestant)
     return _own_figure(rule, metrics, contestant)
 
 
 def _limit(rule: Rule) -> float | None:
-    if rule.better_than is not None:
+    if rule.other is not None or rule.beyond_control:
         return rule.by
     return rule.at_most if rule.at_most is not None else rule.at_least
 
 
-def _better_than(rule: Rule, other: str, metrics: Mapping[str, Any], contestant: str) -> Reason:
+def _beyond_control(rule: Rule, metrics: Mapping[str, Any]) -> Reason:
+    claims = [one for one in metrics.get("claims") or () if one.get("metric") == rule.metric]
+    if not claims:
+        text = "there is no control: choose pipeline=tuning_control and its contestant"
+        return _refuse(rule.name, text, 0.0)
+    claim = claims[0]
+    lower = METRICS[rule.metric].better == "lower" if rule.metric in METRICS else False
+    bound = _number(claim.get("high" if lower else "low"))
+    passed = claim.get("holds") is True
+    return Reason(
+        rule.name, _number(claim.get("difference")), bound, 0.0, passed, str(claim.get("text"))
+    )
+
+
+def _compared(rule: Rule, other: str, metrics: Mapping[str, Any], contestant: str) -> Reason:
     """Judge contestant - other by the end of its interval that speaks least for the contestant."""
-    metric = find(rule.metric)
+    kind = _kind(rule, metrics, contestant)
+    if other == CHAMPION and CHAMPION not in (metrics.get("contestants") or {}):
+        text = "there is no champion yet, so there is nothing to be worse than"
+        return Reason(rule.name, None, None, rule.by, _at(metrics, "no_champion") is True, text)
     baseline = metrics.get("baseline")
-    if baseline != other:
+    pairs = metrics.get("paired") if baseline == other else _at(metrics, "against", other)
+    if pairs is None:
         text = f"differences are from {baseline}, not from {other}: set evaluation.baseline={other}"
         return _refuse(rule.name, text, rule.by)
-    found = _at(metrics, "paired", rule.metric, contestant)
+    found = _at(pairs, rule.metric, contestant)
     difference = _number(_at(found, "difference"))
-    bound = _number(_at(found, "high" if metric.better == "lower" else "low"))
-    if difference is None or bound is None:
+    bound = _number(_at(found, "high" if kind.better == "lower" else "low"))
+    if difference is None or bound is None or kind.better is None:
         return _missing(rule, found, f"the difference in {rule.metric} from {other}", contestant)
-    sign = -1 if metric.better == "lower" else 1
-    passed = sign * bound > rule.by
+    sign = -1 if kind.better == "lower" else 1
+    if rule.better_than is not None:
+        limit, passed = rule.by, sign * bound > rule.by
+        word = f"{'better' if passed else 'not shown to be better'} by more than {rule.by:g}"
+    else:
+        limit, passed = -rule.by, sign * bound >= -rule.by
+        word = f"{'not worse' if passed else 'it may be worse'} by more than {rule.by:g}"
     text = (
-        f"{rule.metric} of {contestant} differs from {other} by {difference:+.4g} {metric.unit},"
-        f" {bound:+.4g} at the bound: {'better' if passed else 'not shown to be better'}"
-        f" by more than {rule.by:g}"
+        f"{rule.metric} of {contestant} differs from {other} by {difference:+.4g} {kind.unit},"
+        f" {bound:+.4g} at the bound: {word}"
     )
-    return Reason(rule.name, difference, bound, sign * rule.by, passed, text)
+    return Reason(rule.name, difference, bound, sign * limit, passed, text)
 
 
 def _own_figure(rule: Rule, metrics: Mapping[str, Any], contestant: str) -> Reason:
     """Judge the contestant's own interval: its high end for ``at_most``, its low end otherwise."""
-    metric: Metric = find(rule.metric)
+    kind = _kind(rule, metrics, contestant)
     found = _at(metrics, "contestants", contestant, rule.metric)
     most = rule.at_most is not None
     value, bound = _number(_at(found, "value")), _number(_at(found, "high" if most else "low"))
@@ -272,7 +393,7 @@ def _own_figure(rule: Rule, metrics: Mapping[str, Any], contestant: str) -> Reas
         return _missing(rule, found, rule.metric, contestant)
     passed = bound <= limit if most else bound >= limit
     text = (
-        f"{rule.metric} of {contestant} is {value:.4g} ({metric.unit}), {bound:.4g} at the bound:"
+        f"{rule.metric} of {contestant} is {value:.4g} ({kind.unit}), {bound:.4g} at the bound:"
         f" {'within' if passed else 'outside'} {'at most' if most else 'at least'} {limit:g}"
     )
     return Reason(rule.name, value, bound, limit, passed, text)

@@ -86,6 +86,8 @@ def bootstrap(
         statistic: Maps sums of shape (samples, columns) to (samples,).
         resampling: Confidence, number of draws, seed.
     """
+    import numpy as np
+
     sums = group_sums(rows, groups)
     value = float(statistic(sums.sum(axis=0)[None, :])[0])
     point = Interval(value, None, None, len(rows), BOOTSTRAP)
@@ -95,8 +97,9 @@ def bootstrap(
     if len(sums) < fewest:
         return replace(point, why=f"{len(sums)} groups of rows; an interval needs {fewest}")
     draws = _draws(sums, statistic, resampling)
-    ends = _bca(value, draws, _leave_one_out(sums, statistic), resampling.confidence)
-    return replace(point, low=ends.low, high=ends.high)
+    without = _leave_one_out(sums, statistic)
+    ends = bca(np.array([value]), draws[None, :], without[None, :], resampling.confidence)
+    return replace(point, low=float(ends.low[0]), high=float(ends.high[0]))
 
 
 def wilson(values: Floats, groups: NDArray[Any], confidence: float) -> Interval:
@@ -104,18 +107,28 @@ def wilson(values: Floats, groups: NDArray[Any], confidence: float) -> Interval:
 
     Rows are counted at their effective number, see ``effective_rows``.
     """
-    from scipy.special import ndtri
+    import numpy as np
 
     n = len(values)
     if n == 0:
         return Interval(None, None, None, 0, WILSON, why="there are no rows")
     rate, size = float(values.mean()), effective_rows(values, groups)
+    ends = wilson_ends(np.array([rate]), np.array([size]), confidence)
+    return Interval(rate, float(ends.low[0]), float(ends.high[0]), n, WILSON)
+
+
+def wilson_ends(rates: Floats, rows: Floats, confidence: float) -> Ends:
+    """Return Wilson's ends of many rates, each over its own number of rows, within [0, 1]."""
+    import numpy as np
+    from scipy.special import ndtri
+
     z = float(ndtri((1 + confidence) / 2))
-    scale = 1 + z * z / size
-    centre = (rate + z * z / (2 * size)) / scale
-    half = z / scale * math.sqrt(rate * (1 - rate) / size + z * z / (4 * size * size))
-    return Interval(
-        rate, max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half)), n, WILSON
+    scale = 1 + z * z / rows
+    centre = (rates + z * z / (2 * rows)) / scale
+    half = z / scale * np.sqrt(rates * (1 - rates) / rows + z * z / (4 * rows * rows))
+    return Ends(
+        np.maximum(0.0, np.minimum(rates, centre - half)),
+        np.minimum(1.0, np.maximum(rates, centre + half)),
     )
 
 
@@ -160,6 +173,15 @@ def clopper_pearson_upper(rate: float, rows: float, confidence: float) -> float:
     return float(betaincinv(ones + 1, rows - ones, confidence))
 
 
+def resampled_counts(groups: int, samples: int, seed: int) -> NDArray[Any]:
+    """Return how often each group is drawn in each sample, (samples, groups)."""
+    import numpy as np
+
+    drawn = np.random.default_rng(seed).integers(groups, size=(samples, groups))
+    at = drawn + groups * np.arange(samples)[:, None]
+    return np.bincount(at.ravel(), minlength=samples * groups).reshape(samples, groups)
+
+
 def _draws(sums: Sums, statistic: Statistic, resampling: Resampling) -> Floats:
     import numpy as np
 
@@ -179,24 +201,40 @@ def _leave_one_out(sums: Sums, statistic: Statistic) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Bounds:
-    low: float
-    high: float
+class Ends:
+    """The ends of many intervals, each array in the order of what was asked."""
+
+    low: Floats
+    high: Floats
 
 
-def _bca(value: float, draws: Floats, without: Floats, confidence: float) -> _Bounds:
+def bca(values: Floats, draws: Floats, without: Floats, confidence: float) -> Ends:
+    """Return the bias-corrected and accelerated ends of many figures at once; see ``bootstrap``.
+
+    Args:
+        values: The figures, (figures,).
+        draws: Each figure on resampled groups, (figures, samples).
+        without: Each figure with one group left out, (figures, groups).
+        confidence: In (0, 1).
+    """
     import numpy as np
     from scipy.special import ndtr, ndtri, stdtrit
 
-    draws = draws[np.isfinite(draws)]
-    groups = len(without)
-    below = float((draws < value).mean() + (draws == value).mean() / 2)
-    bias = float(ndtri(min(max(below, 1 / (len(draws) + 1)), 1 - 1 / (len(draws) + 1))))
-    spread = without.mean() - without
-    scale = float((spread**2).sum()) ** 1.5
-    skew = float((spread**3).sum()) / (6 * scale) if scale > 0 else 0.0
+    groups, samples = without.shape[1], np.isfinite(draws).sum(axis=1)
+    at = values[:, None]
+    below = ((draws < at).sum(axis=1) + (draws == at).sum(axis=1) / 2) / samples
+    bias = ndtri(np.clip(below, 1 / (samples + 1), 1 - 1 / (samples + 1)))
+    spread = without.mean(axis=1, keepdims=True) - without
+    scale = (spread**2).sum(axis=1) ** 1.5
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skew = np.where(scale > 0, (spread**3).sum(axis=1) / (6 * scale), 0.0)
     reach = math.sqrt(groups / (groups - 1)) * float(stdtrit(groups - 1, (1 + confidence) / 2))
-    ends = [bias + side * reach for side in (-1, 1)]
-    shares = [float(ndtr(bias + end / max(1e-9, 1 - skew * end))) for end in ends]
-    low, high = np.quantile(draws, shares)
-    return _Bounds(min(float(low), value), max(float(high), value))
+    ends = np.stack([bias - reach, bias + reach], axis=1)
+    shares = ndtr(bias[:, None] + ends / np.maximum(1e-9, 1 - skew[:, None] * ends))
+    found = np.stack(
+        [
+            np.quantile(row[np.isfinite(row)], share)
+            for row, share in zip(draws, shares, strict=True)
+        ]
+    )
+    return Ends(np.minimum(found[:, 0], values), np.maximum(found[:, 1], values))

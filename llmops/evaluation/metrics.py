@@ -7,13 +7,17 @@ bootstrap serves all. Knows columns of responses, not where they come from.
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmops.errors import unknown_name
+from llmops.errors import ConfigError, unknown_name
+from llmops.prompts import fences
+from llmops.prompts.output import NOTHING, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +26,17 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 Columns = Mapping[str, Sequence[Any]]
+GROUP = "llmops.metrics"
 WORD = re.compile(r"[a-z0-9]+")
+DERIVED = ("similarity", "cost", "judged")  # columns that the evaluate step makes, or is given
+PYTHON = ("", "python", "py", "python3")
+REFUSAL = re.compile(
+    r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i (?:can(?:'|no)t|cannot|won't|will not) "
+    r"(?:help|assist|answer|provide|do that|comply|fulfil)|as an ai\b|"
+    r"(?:can't|cannot|unable to) (?:help|assist) (?:you )?with)",
+    re.IGNORECASE,
+)
+REFUSAL_CHARACTERS = 200  # a refusal comes first
 Better = Literal["lower", "higher"]
 Shape = Literal["ratio", "mean", "rate"]
 
@@ -31,8 +45,9 @@ Shape = Literal["ratio", "mean", "rate"]
 class Metric:
     """``numerators`` gives one number a row, null where it has none; ``columns`` is what it reads.
 
-    ``weights`` names the column of weights of a ratio. ``better`` is null where neither direction
-    is good by itself; such a metric cannot be a gate's rule of improvement.
+    ``weights`` names the column of weights of a ratio, or computes them. ``better`` is null where
+    neither direction is good by itself; such a metric cannot be a gate's rule of improvement. A
+    project's own metric raises ``revision`` when its figures change for the same answers.
     """
 
     name: str
@@ -41,25 +56,61 @@ class Metric:
     shape: Shape
     columns: tuple[str, ...]
     numerators: Callable[[Columns], Sequence[float | None]]
-    weights: str | None = None
+    weights: str | Callable[[Columns], Sequence[float | None]] | None = None
     exponential: bool = False
+    revision: int = 1
 
 
-def find(name: str, *, where: str = "evaluation.metrics") -> Metric:
-    """Return the metric of that name.
+def find(
+    name: str,
+    *,
+    where: str = "evaluation.metrics",
+    own: Mapping[str, Metric] | None = None,
+) -> Metric:
+    """Return the metric of that name, built in or among the project's ``own``.
 
     Raises:
         ConfigError: If there is none, with the nearest name.
     """
-    if name not in METRICS:
-        raise unknown_name("metric", name, METRICS, where=where)
-    return METRICS[name]
+    known = {**METRICS, **(own or {})}
+    if name not in known:
+        raise unknown_name("metric", name, known, where=where)
+    return known[name]
+
+
+def own_metrics(project_metrics: Sequence[str]) -> Mapping[str, Metric]:
+    """Return the metrics that a project brings, by name.
+
+    An entry point of the group ``llmops.metrics`` names a module with ``METRICS``, a tuple of
+    ``Metric``. Only those that the config lists in ``project.metrics`` are imported.
+
+    Raises:
+        ConfigError: If an entry point is not installed, or brings a name that is taken.
+    """
+    if not project_metrics:
+        return {}
+    from importlib.metadata import entry_points
+
+    installed = {point.name: point for point in entry_points(group=GROUP)}
+    brought: dict[str, Metric] = {}
+    for name in project_metrics:
+        if name not in installed:
+            raise unknown_name(f"entry point of {GROUP}", name, installed, where="project.metrics")
+        for metric in installed[name].load().METRICS:
+            if metric.name in METRICS or metric.name in brought:
+                raise ConfigError(
+                    f"project.metrics: '{name}' brings a metric '{metric.name}', which exists",
+                    hint="give the project's metric another name",
+                )
+            brought[metric.name] = metric
+    return brought
 
 
 def columns_read(metrics: Sequence[Metric]) -> tuple[str, ...]:
     """Return the response columns that ``metrics`` read, each once, sorted."""
     read = {column for metric in metrics for column in metric.columns}
-    return tuple(sorted(read | {metric.weights for metric in metrics if metric.weights}))
+    weights = {metric.weights for metric in metrics if isinstance(metric.weights, str)}
+    return tuple(sorted(read | weights))
 
 
 def _column(name: str) -> Callable[[Columns], Sequence[float | None]]:
@@ -112,7 +163,44 @@ def exact_match(text: str, reference: str) -> float:
     return float(text.split() == reference.split())
 
 
+def valid_json(text: str) -> float:
+    """Return 1 if the text is one JSON value, with or without a fence around it."""
+    return float(read_json(text) is not NOTHING)
+
+
+def code_blocks(text: str) -> list[str]:
+    """Return the fenced blocks of a text that are Python or do not say what they are."""
+    return [code for language, code in fences.blocks(text) if language in PYTHON]
+
+
+def parses(code: str) -> bool:
+    """Say whether a text is Python that parses; nothing is run. ``>>>`` prompts are taken off."""
+    lines = code.splitlines()
+    if any(line.startswith(">>>") for line in lines):
+        lines = [line[4:] for line in lines if line.startswith((">>>", "..."))]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape is the answer's business
+            ast.parse("\n".join(lines))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def refusal(text: str) -> float:
+    """Return 1 if the first 200 characters hold a usual phrase of refusal in English.
+
+    A heuristic: it misses polite refusals in other words, and takes a quoted phrase for one.
+    """
+    return float(REFUSAL.search(text[:REFUSAL_CHARACTERS].replace("\u2019", "'")) is not None)
+
+
+def _per_text(score: Callable[[str], float]) -> Callable[[Columns], Sequence[float | None]]:
+    return lambda columns: [score(text) for text in columns["text"]]
+
+
 _PAIR = ("text", "reference")
+_TEXT = ("text",)
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
@@ -143,6 +231,37 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "length", "output tokens", None, "mean", ("output_tokens",), _column("output_tokens")
         ),
+        Metric(
+            "semantic_similarity",
+            "cosine, -1 to 1",
+            "higher",
+            "mean",
+            ("similarity",),
+            _column("similarity"),
+        ),
+        Metric("valid_json", "share of rows", "higher", "rate", _TEXT, _per_text(valid_json)),
+        Metric("valid_output", "share of rows", "higher", "rate", ("valid",), _column("valid")),
+        Metric(
+            "code_parses",
+            "share of Python blocks",
+            "higher",
+            "ratio",
+            _TEXT,
+            _per_text(lambda text: float(sum(map(parses, code_blocks(text))))),
+            _per_text(lambda text: float(len(code_blocks(text)))),
+        ),
+        Metric("refusal", "share of rows", None, "rate", _TEXT, _per_text(refusal)),
+        Metric(
+            "empty",
+            "share of rows",
+            "lower",
+            "rate",
+            _TEXT,
+            _per_text(lambda text: float(not text.strip())),
+        ),
+        Metric("latency", "seconds", "lower", "mean", ("latency_s",), _column("latency_s")),
+        Metric("cost", "money an answer", "lower", "mean", ("cost",), _column("cost")),
+        Metric("judge", "score, 0 to 1", "higher", "mean", ("judged",), _column("judged")),
         Metric("truncated", "share of rows", "lower", "rate", ("truncated",), _column("truncated")),
         Metric("blocked", "share of rows", "lower", "rate", ("blocked",), _column("blocked")),
     )

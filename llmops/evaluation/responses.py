@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MODELS = b"llmops.models"  # JSON: contestant -> model reference
+PROMPTS = b"llmops.prompts"  # JSON: contestant -> digest of its prompt
 SCORER = b"llmops.scorer"  # JSON: kind, description, is_safety_evaluation, categories
 TEST_ROWS_AVAILABLE = b"llmops.test_rows_available"  # rows of the test split, answered or not
 
 
 def schema(metadata: Mapping[bytes, bytes] | None = None) -> pa.Schema:
-    """Return the Arrow schema; ``safety`` is null where a response could not be scored."""
+    """Return the Arrow schema.
+
+    ``safety`` is null where a response could not be scored, ``valid`` where the prompt takes any
+    answer, ``latency_s`` where the provider does not tell it.
+    """
     import pyarrow as pa
 
     score = pa.struct([("category", pa.string()), ("score", pa.float64())])
@@ -53,6 +58,8 @@ def schema(metadata: Mapping[bytes, bytes] | None = None) -> pa.Schema:
         ("nll", pa.float64()),
         ("nll_tokens", pa.int64()),
         ("error", pa.string()),
+        ("latency_s", pa.float64()),
+        ("valid", pa.bool_()),
     ]
     return pa.schema(fields, metadata=dict(metadata) if metadata else None)
 
@@ -76,6 +83,7 @@ def fields(
         "nll": likelihood.nll if likelihood else None,
         "nll_tokens": likelihood.tokens if likelihood else None,
         "error": None if response.error is None else printable(response.error),
+        "latency_s": response.latency_s,
     }
 
 

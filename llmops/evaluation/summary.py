@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmops.errors import unknown_name
-from llmops.evaluation import intervals
+from llmops.evaluation import intervals, paired
 from llmops.evaluation.intervals import Interval, Resampling, stable_seed
 from llmops.evaluation.metrics import Metric
 from llmops.evaluation.table import Contestant
@@ -50,20 +50,50 @@ def summarise(
         raise unknown_name("contestant", settings.baseline, by_name, where="evaluation.baseline")
     baseline = by_name[settings.baseline]
     others = [one for one in table if one is not baseline]
+    paired_figures = {
+        metric.name: {one.name: _paired(one, baseline, metric, settings) for one in others}
+        for metric in metrics
+    }
     return {
         "contestants": {
             one.name: {metric.name: _figure(one, metric, settings) for metric in metrics}
             for one in table
         },
-        "paired": {
-            metric.name: {one.name: _paired(one, baseline, metric, settings) for one in others}
-            for metric in metrics
-        },
+        "paired": paired_figures,
+        "against": _against_champion(table, baseline, metrics, settings),
+        "comparisons": correct(paired_figures),
         "baseline": baseline.name,
         "rows": len(baseline.keys),
         "groups": len(set(baseline.groups.tolist())),
         "confidence": settings.confidence,
     }
+
+
+def _against_champion(
+    table: Sequence[Contestant],
+    baseline: Contestant,
+    metrics: Sequence[Metric],
+    settings: Settings,
+) -> dict[str, Any]:
+    """Return the differences from the champion, if it answers and is not the baseline."""
+    champion = next((one for one in table if one.name == "champion"), None)
+    if champion is None or champion is baseline:
+        return {}
+    others = [one for one in table if one is not champion]
+    return {
+        "champion": {
+            metric.name: {one.name: _paired(one, champion, metric, settings) for one in others}
+            for metric in metrics
+        }
+    }
+
+
+def correct(paired_figures: Mapping[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Give every comparison with a ``p`` its ``p_corrected``, and say what was corrected for."""
+    tested = [one for rows in paired_figures.values() for one in rows.values() if "p" in one]
+    for one, corrected in zip(tested, paired.holm([one["p"] for one in tested]), strict=True):
+        one["p_corrected"] = corrected
+    return {"tested": len(tested), "test": paired.TEST, "correction": "Holm"}
 
 
 def figure(one: Contestant, metric: Metric, settings: Settings) -> Interval:
@@ -76,7 +106,7 @@ def figure(one: Contestant, metric: Metric, settings: Settings) -> Interval:
         return Interval(None, None, None, len(rows), "none", why=why)
     if metric.shape == "rate":
         return intervals.wilson(rows[:, 0], one.groups, settings.confidence)
-    found = intervals.bootstrap(rows, one.groups, _ratio, settings.resampling(metric))
+    found = intervals.bootstrap(rows, one.groups, ratio, settings.resampling(metric))
     if not metric.exponential:
         return found
     ends = (found.value, found.low, found.high)
@@ -96,14 +126,15 @@ def difference(
         return Interval(None, None, None, len(rows), "none", why=why)
 
     def statistic(sums: Floats) -> Floats:
-        ends = _ratio(sums[:, :2]), _ratio(sums[:, 2:])
+        ends = ratio(sums[:, :2]), ratio(sums[:, 2:])
         mine, theirs = (np.exp(end) if metric.exponential else end for end in ends)
         return np.asarray(mine - theirs)
 
     return intervals.bootstrap(rows, one.groups, statistic, settings.resampling(metric))
 
 
-def _ratio(sums: Floats) -> Floats:
+def ratio(sums: Floats) -> Floats:
+    """Return numerator over weight of each row of sums; NaN where there is no weight at all."""
     import numpy as np
 
     with np.errstate(divide="ignore", invalid="ignore"):  # no weight at all gives NaN: no figure
@@ -128,9 +159,34 @@ def _figure(one: Contestant, metric: Metric, settings: Settings) -> Mapping[str,
 
 def _paired(
     one: Contestant, baseline: Contestant, metric: Metric, settings: Settings
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     fields = asdict(difference(one, baseline, metric, settings))
-    return _tidy({"difference": fields.pop("value"), **fields})
+    tested = {} if metric.exponential else _tested(one, baseline, metric, settings)
+    return _tidy({"difference": fields.pop("value"), **fields, **tested})
+
+
+def _tested(
+    one: Contestant, baseline: Contestant, metric: Metric, settings: Settings
+) -> Mapping[str, float]:
+    """Return the test's p-value and what such rows can show; nothing where there is no figure.
+
+    A metric that is an exponential is left out: it asks the same question as its exponent.
+    """
+    import numpy as np
+
+    mine, theirs = one.rows[metric.name], baseline.rows[metric.name]
+    if _gap(np.concatenate([mine, theirs], axis=1)) or not (
+        mine[:, 1].sum() and theirs[:, 1].sum()
+    ):
+        return {}
+    spread = paired.group_differences(mine, theirs, one.groups)
+    if len(spread) < 2:
+        return {}
+    seed = settings.resampling(metric).seed
+    return {
+        "p": float(paired.p_values(spread[None, :], seed)[0]),
+        "detectable": paired.detectable(spread, settings.confidence),
+    }
 
 
 def _tidy(fields: dict[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def _measure(metric: Metric, part: Mapping[str, list[Any]]) -> Floats:
     numerators = np.array(metric.numerators(part), dtype=np.float64)  # None becomes NaN
     if metric.weights is None:
         return np.stack([numerators, np.ones(len(numerators))], axis=1)
-    return np.stack([numerators, np.array(part[metric.weights], dtype=np.float64)], axis=1)
+    weights = part[metric.weights] if isinstance(metric.weights, str) else metric.weights(part)
+    return np.stack([numerators, np.array(weights, dtype=np.float64)], axis=1)
 
 
 def _finish(name: str, growing: _Growing) -> Contestant:

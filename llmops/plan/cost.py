@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any, Literal
 
 from llmops.artifacts import digest
+from llmops.config.rules import contestants_of
 from llmops.plan.build import DONE, Before, Plan, PlannedStep
 from llmops.plan.kinds import KindTable
+from llmops.plan.power import standard_errors_needed
 
 Basis = Literal["exact", "at most", "last time", "unknown"]
 TEBIBYTE = 1 << 40
@@ -184,6 +187,8 @@ def _used(step: Mapping[str, Any]) -> Use:
     facts = step["facts"]
     if step["kind"] == "ingest":
         return Use(rows=_known(step["outputs"]["rows"]["rows"]), bytes=_known(facts.get("bytes")))
+    if step["kind"] == "tune_again":
+        return Use(tokens=_known(facts.get("tokens")))
     if step["kind"] == "tune":
         return Use(rows=_known(facts.get("examples_used")), tokens=_known(facts.get("tokens")))
     if step["kind"] == "predict":
@@ -259,6 +264,12 @@ class _Quantities:
             return Use(rows=self.rows(step.name, "rows"), bytes=self._bytes(step))
         if step.kind == "tune":
             return self._tuning(step)
+        if step.kind == "tune_again":
+            return self._tuning_again(step)
+        if step.kind == "judge":
+            return self._judging(step)
+        if step.kind == "evaluate":
+            return self._evaluating(step)
         if step.kind == "predict":
             return self._predicting(step)
         if step.kind in ("validate", "transform", "split"):
@@ -323,12 +334,23 @@ class _Quantities:
             how = f"{longest} tokens x {tuning['epochs']} epochs a row"
         return Use(rows=rows, tokens=_at_most(_times(examples, longest)), how=how)
 
+    def _tuning_again(self, step: PlannedStep) -> Use:
+        """Return the use of one tuning, once for each seed; a control has the tuned model's too."""
+        seeds = set(self.config["evaluation"].get("seeds") or ())
+        own = {self.config["tuning"]["seed"]}
+        count = len(seeds | own if step.settings.get("with.answers") == "shuffled" else seeds - own)
+        once = self._tuning(step)
+        assert once.tokens is not None
+        seeds_said = f"{count} seed{'s' if count != 1 else ''}"
+        how = f"{seeds_said} x {once.how}" if once.how else seeds_said
+        return Use(rows=once.rows, tokens=_times(once.tokens, count), how=how)
+
     def _predicting(self, step: PlannedStep) -> Use:
         predict, evaluation = self.config["predict"], self.config["evaluation"]
         rows = self._taken(step, "test")
         if evaluation["max_rows"] is not None:
             rows = _capped(rows, evaluation["max_rows"])
-        contestants = len(predict["contestants"])
+        contestants = len(contestants_of(self.config))
         calls = _times(rows, contestants)
         shown = "?" if rows.value is None else f"{rows.value:,.0f}"
         return Use(
@@ -339,6 +361,33 @@ class _Quantities:
             ),
             output_tokens=_at_most(_times(calls, predict["max_new_tokens"])),
             how=f"{contestants} contestants x {shown} test rows",
+        )
+
+    def _evaluating(self, step: PlannedStep) -> Use:
+        """Return the test rows, and the smallest differences that so many can show."""
+        rows = self._taken(step, "test")
+        if self.config["evaluation"]["max_rows"] is not None:
+            rows = _capped(rows, self.config["evaluation"]["max_rows"])
+        if not rows.value:
+            return Use(rows=rows)
+        errors = standard_errors_needed(self.config["evaluation"]["confidence"])
+        deviations = errors / math.sqrt(rows.value)
+        points = 100 * errors * math.sqrt(0.5 / rows.value)  # half of the rows change sides
+        how = (
+            f"shows differences from {deviations:.2f} deviations, of rates from {points:.0f} points"
+        )
+        return Use(rows=rows, how=how)
+
+    def _judging(self, step: PlannedStep) -> Use:
+        """Return the calls that judging may take at most: its cap."""
+        judge = self.config["judge"]
+        calls = Figure(judge["max_calls"], "at most")
+        why = "tokens of prompts are counted when they are sent"
+        return Use(
+            calls=calls,
+            input_tokens=Figure(None, "unknown", why),
+            output_tokens=_times(calls, judge["max_new_tokens"]),
+            how="judge.max_calls",
         )
 
     def _taken(self, step: PlannedStep, name: str) -> Figure:
@@ -391,6 +440,20 @@ def _why(figure: Figure) -> dict[str, str]:
 # ---------------------------------------------------------------------- money
 
 
+def model_shares(config: Mapping[str, Any]) -> dict[tuple[str, str | None], float]:
+    """Return each answering model, as kind and base, with its share of the contestants."""
+    comparison = config.get("comparison") or {}
+    everybody = contestants_of(config) if "predict" in config else []
+    own = config["model"]["kind"], config["model"].get("base")
+    counted: Counter[tuple[str, str | None]] = Counter()
+    for name in everybody:
+        model = comparison.get("models", {}).get(name.partition("/")[2])
+        counted[own if model is None else (model["kind"], model.get("base"))] += 1
+    if not counted:
+        return {own: 1.0}
+    return {model: count / len(everybody) for model, count in counted.items()}
+
+
 class _Prices:
     """Looks prices up and multiplies; a price of nothing costs nothing, however much is used."""
 
@@ -406,10 +469,7 @@ class _Prices:
         if "tuner" in uses:
             charges.append(self._charge("tuner", "million_tokens", use.tokens, MILLION))
         if "generator" in uses:
-            charges += [
-                self._charge("generator", "million_input_tokens", use.input_tokens, MILLION),
-                self._charge("generator", "million_output_tokens", use.output_tokens, MILLION),
-            ]
+            charges += self._answering(use)
         if "scorer" in uses:
             charges.append(self._charge("scorer", "call", use.calls, 1))
         if "registry" in uses:
@@ -424,8 +484,28 @@ class _Prices:
             use, _sum([use.money, self._charge("engine", "run", Figure(1, "exact"), 1)])
         )
 
-    def _charge(self, port: str, unit: str, figure: Figure | None, size: int) -> Money:
-        kind, base = self._chosen(port)
+    def _answering(self, use: Use) -> list[Money]:
+        """Return what answers cost, each model's share of them at its own price."""
+        shares = model_shares(self.config)
+        parts = (
+            ("million_input_tokens", use.input_tokens),
+            ("million_output_tokens", use.output_tokens),
+        )
+        return [
+            self._charge("generator", unit, figure and _times(figure, share), MILLION, chosen=model)
+            for model, share in shares.items()
+            for unit, figure in parts
+        ]
+
+    def _charge(
+        self,
+        port: str,
+        unit: str,
+        figure: Figure | None,
+        size: int,
+        chosen: tuple[str, str | None] | None = None,
+    ) -> Money:
+        kind, base = chosen or self._chosen(port)
         price = self.price(port, kind, base, unit)
         name = f"{port} {kind}" + (f" {base}" if base and port != "engine" else "")
         if price is None:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from llmops.artifacts import ArtifactKind
 from llmops.ports import (
@@ -54,13 +54,29 @@ class Port:
     )
 
 
+class OpenGenerator(Protocol):
+    """Opens the generator of a model."""
+
+    def __call__(
+        self,
+        reference: ModelReference,
+        model: Mapping[str, Any] | None = None,
+        weights: Path | None = None,
+    ) -> Generator:
+        """Open ``reference`` by the config's ``model`` group, or by another one of its shape.
+
+        ``weights`` is the folder of a tuned model that is no object of the store by itself.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Adapters:
     """The open seams. A step may use only those that its kind names in ``uses``."""
 
     warehouse: Callable[[], Warehouse]
     tuner: Callable[[], Tuner]
-    generator: Callable[[ModelReference], Generator]
+    generator: OpenGenerator
     scorer: Callable[[], Scorer]
     registry: Callable[[], Registry]
     encoder: Callable[[], Encoder]

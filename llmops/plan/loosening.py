@@ -58,6 +58,9 @@ GUARDS: tuple[Guard, ...] = (
     Guard("safety.output.max_cited_share", ("safety",), "up", "answers may repeat more"),
     Guard("safety.output.citation_licences", ("safety",), "any", "other sources may be repeated"),
     Guard("safety.output.on_citation", ("safety",), "milder", "repeated sources lead to less"),
+    Guard(
+        "safety.output.ungrounded", ("safety",), "milder", "answers without sources lead to less"
+    ),
     Guard("safety.personal_data.kinds", ("safety",), "shrinks", "less counts as personal data"),
     Guard("safety.personal_data.region", ("safety",), "any", "other numbers are telephones"),
     Guard("gate.safety", ("gate", "safety"), "down", "the gate does not ask the safety step"),

@@ -11,8 +11,10 @@ from hashlib import sha256
 from typing import Any
 
 from llmops.artifacts import canonical_json
+from llmops.data.texts import escape_role_tags
 from llmops.errors import ConfigError
 from llmops.ports import Chat, Message
+from llmops.prompts.output import FREE_TEXT, Output
 from llmops.prompts.template import render
 
 
@@ -25,22 +27,46 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How answers to this prompt are generated; null leaves it to the ``predict`` group."""
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+AS_PREDICT_SAYS = Generation()
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """The ``prompt`` group of the config: instruction, question template, system text, examples."""
+    """The ``prompt`` group of the config: what a model is told, and what it is to answer with.
+
+    ``similar_examples`` train rows that are most like the question are shown before it, after the
+    fixed ``examples``. ``version`` and ``changelog`` are for people.
+    """
 
     name: str
     instruction: str
     template: str
     system: str | None = None
     examples: tuple[Example, ...] = ()
+    similar_examples: int = 0
+    output: Output = FREE_TEXT
+    generation: Generation = AS_PREDICT_SAYS
+    version: str | None = None
+    changelog: tuple[str, ...] = ()
 
     def render(self, question: str) -> str:
         """Return the user text for ``question``, which is data: nothing in it is interpreted.
 
+        Template code in it stays text, and a chat-role tag gets a backslash, as in training rows.
+
         Raises:
             ConfigError: If the template is wrong.
         """
-        return render(self.template, question=question, instruction=self.instruction)
+        said = escape_role_tags(question)
+        return render(self.template, question=said, instruction=self.instruction)
 
     def chat(self, question: str, examples: Iterable[Example] = ()) -> Chat:
         """Return system text, the prompt's own examples, then ``examples``, then the question.
@@ -50,7 +76,7 @@ class Prompt:
         turns = [] if self.system is None else [Message("system", self.system)]
         for example in (*self.examples, *examples):
             turns.append(Message("user", self.render(example.question)))
-            turns.append(Message("assistant", example.answer))
+            turns.append(Message("assistant", escape_role_tags(example.answer)))
         return (*turns, Message("user", self.render(question)))
 
     def check(self) -> None:
@@ -59,6 +85,7 @@ class Prompt:
         Raises:
             ConfigError: If the template is wrong, or a text cannot be written as UTF-8.
         """
+        self.output.check()
         for message in self.chat("How do I read a file?"):
             try:
                 message.text.encode()
@@ -69,11 +96,22 @@ class Prompt:
                 ) from exc
 
     def content(self) -> str:
-        """Return all that a model can see of the prompt, as canonical JSON; not its name."""
-        content = asdict(self)
-        del content["name"]
-        content["examples"] = list(content["examples"])
-        return canonical_json(content)
+        """Return all that a model can see of the prompt, as canonical JSON.
+
+        Its name, version, changelog and way of generating are not part. What was added to prompts
+        later counts only where it is used, so that older prompts keep their digest.
+        """
+        seen = asdict(self)
+        for unseen in ("name", "version", "changelog", "generation"):
+            del seen[unseen]
+        seen["examples"] = list(seen["examples"])
+        if not self.similar_examples:
+            del seen["similar_examples"]
+        if self.output == FREE_TEXT:
+            del seen["output"]
+        else:
+            seen["output"]["choices"] = list(self.output.choices)
+        return canonical_json(seen)
 
     def digest(self) -> str:
         """Return the sha256 of ``content``: a file of it is found by this digest in a store."""

@@ -86,6 +86,73 @@ def difference_figure(metric: str, rows: Sequence[Difference], baseline: str) ->
     )
 
 
+def distribution_figure(
+    counted: Mapping[tuple[str, int], int], names: Sequence[str], bins: int, title: str
+) -> Spec:
+    """Return how each contestant's answers score: a mark a bin of [0, 1], as large as its share."""
+    totals = {name: sum(n for (who, _), n in counted.items() if who == name) for name in names}
+    values = [
+        {"who": plain_name(who), "at": (place + 0.5) / bins, "share": rows / totals[who]}
+        for (who, place), rows in sorted(counted.items())
+    ]
+    shown = ", ".join(f"{plain_name(name)} {totals[name]} rows" for name in names)
+    encoding = {
+        "y": {**_WHO, "sort": [plain_name(name) for name in names]},
+        "x": {
+            "field": "at",
+            "type": "quantitative",
+            "title": title,
+            "scale": {"domain": [0, 1]},
+            "axis": {"tickCount": 5},
+        },
+        "size": {
+            "field": "share",
+            "type": "quantitative",
+            "legend": None,
+            "scale": {"range": [4, 420]},
+        },
+    }
+    mark = {"type": "circle", "color": MAIN, "opacity": 0.75}
+    return spec(
+        title="How answers score",
+        description=f"Distribution of {title}: {shown}",
+        data=values,
+        height={"step": 32},
+        layer=[{"mark": mark, "encoding": encoding}],
+    )
+
+
+def scatter_figure(
+    cells: Mapping[tuple[int, int], int], names: tuple[str, str], bins: int, title: str, said: str
+) -> Spec:
+    """Return one contestant's scores against another's: a mark a cell, as large as its rows."""
+    values = [
+        {"base": (x + 0.5) / bins, "other": (y + 0.5) / bins, "rows": rows}
+        for (x, y), rows in sorted(cells.items())
+    ]
+    axis = {"type": "quantitative", "scale": {"domain": [0, 1]}}
+    points = {
+        "mark": {"type": "circle", "color": MAIN, "opacity": 0.75},
+        "encoding": {
+            "x": {**axis, "field": "base", "title": names[0], "axis": {"tickCount": 5}},
+            "y": {**axis, "field": "other", "title": names[1], "axis": {"tickCount": 5}},
+            "size": {"field": "rows", "type": "quantitative", "legend": None},
+        },
+    }
+    line = {
+        "data": {"values": [{"at": 0}, {"at": 1}]},
+        "mark": {"type": "line", "color": NEUTRAL, "strokeDash": [4, 3]},
+        "encoding": {"x": {**axis, "field": "at"}, "y": {**axis, "field": "at"}},
+    }
+    return spec(
+        title=f"{names[1]} against {names[0]}",
+        description=f"{title}: {said}",
+        data=values,
+        height=230,
+        layer=[line, points],
+    )
+
+
 def curve_figure(points: Sequence[Mapping[str, Any]]) -> Spec | None:
     """Return training and validation loss by optimiser step; ``points`` as ``CurvePoint``."""
     values = [

@@ -60,7 +60,13 @@ def read(
         answers=reader.read(
             "predict",
             "responses",
-            lambda found: tables.answers(store, cache, found, reader.output("split", "test")),
+            lambda found: tables.answers(
+                store,
+                cache,
+                found,
+                reader.output("split", "test"),
+                reader.output("judge", "verdicts"),
+            ),
         ),
         unreadable=tuple(reader.unreadable),
     )

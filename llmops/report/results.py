@@ -51,6 +51,8 @@ class Difference:
     better: str
     method: str
     why: str = ""
+    p_corrected: float | None = None
+    detectable: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -109,6 +111,8 @@ def differences(metrics: Mapping[str, Any]) -> tuple[Difference, ...]:
             better=units[metric].better if metric in units else "",
             method=fields.get("method") or "",
             why=fields.get("why") or "",
+            p_corrected=fields.get("p_corrected"),
+            detectable=fields.get("detectable"),
         )
         for metric, rows in (metrics.get("paired") or {}).items()
         for contestant, fields in rows.items()

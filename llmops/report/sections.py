@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llmops.report import figures, words
+from llmops.report import figures, scores, words
 from llmops.report.figures import Spec
 from llmops.report.graph import lay_out
 from llmops.report.reading import Reading
@@ -48,6 +48,9 @@ def sections(reading: Reading, draw: Draw) -> dict[str, Section]:
     return {
         "gate": gate(reading),
         "results": results(reading, draw),
+        "grid": scores.grid(reading),
+        "scores": scores.scores(reading, draw),
+        "slices": scores.slices(reading),
         "curve": curve(reading, draw),
         "counts": counts(reading),
         "data": data(reading, draw),
@@ -113,6 +116,9 @@ def results(reading: Reading, draw: Draw) -> Section:
         "plots": _plots(names, rows, paired, metrics["baseline"], draw),
         "methods": sorted({cell.method for row in rows for cell in row.cells if cell.method}),
         "tuned_on": tuned_on(facts_of(reading.run, "tune")),
+        "claims": scores.claims(metrics),
+        "comparisons": scores.comparisons(metrics),
+        "looks": scores.looks(reading.run.get("test_set")),
     }
 
 
@@ -142,9 +148,15 @@ def _difference_row(row: Difference) -> dict[str, Any]:
         "value": signed(row.value, row.unit),
         "interval": interval(row.low, row.high, row.unit),
         "n": words.count(row.n, "row"),
+        "p": "" if row.p_corrected is None else _p_value(row.p_corrected),
+        "shows": figure(row.detectable, row.unit) if row.detectable is not None else "",
         "verdict": VERDICTS[row.verdict],
         "why": row.why,
     }
+
+
+def _p_value(value: float) -> str:
+    return "under 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _plots(
@@ -335,10 +347,18 @@ def answers(reading: Reading) -> Section:
         return None
     names = {name: plain_name(name) for name in found["contestants"]}
     return {
-        "json": script_json({"contestants": names, "rows": found["rows"]}),
+        "json": script_json(
+            {"contestants": names, "baseline": _baseline(reading), "rows": found["rows"]}
+        ),
+        "others": [name for name in found["contestants"] if name != _baseline(reading)],
+        "names": names,
         "shown": words.count(len(found["rows"]), "row"),
         "left_out": found["total"] - len(found["rows"]),
     }
+
+
+def _baseline(reading: Reading) -> str | None:
+    return (reading.run.get("metrics") or {}).get("baseline")
 
 
 def script_json(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from llmops.report.figures import INK, MAIN, MUTED, NEUTRAL, SECOND, Spec, spec
 from llmops.report.words import figure
 
-STEP_PX = 150  # between two axes
+STEP_PX = 200  # between two axes
 MOST_LABELS = 8  # names on one axis
 
 
@@ -99,7 +99,14 @@ def parallel_figure(points: Sequence[Point], title: str, *, lower_is_better: boo
             },
             {
                 "data": {"values": labels},
-                "mark": {"type": "text", "align": "left", "dx": 6, "color": INK, "fontSize": 11},
+                "mark": {
+                    "type": "text",
+                    "align": "left",
+                    "dx": 6,
+                    "dy": -7,
+                    "color": INK,
+                    "fontSize": 11,
+                },
                 "encoding": {"x": x, "y": y, "text": {"field": "label", "type": "nominal"}},
             },
         ],

@@ -110,12 +110,16 @@ def _settings(board: Mapping[str, Any] | None) -> list[dict[str, Any]]:
             if one["difference"] is not None
             else "",
             "interval": words.interval(one["low"], one["high"], unit),
-            "p": "" if one["p"] is None else f"{one['p']:.3f}",
+            "p": "" if one["p"] is None else _p(one["p"]),
             "verdict": _verdict(one, best=place == 0),
             "mark": "bad" if one["told_apart"] else "",
         }
         for place, one in enumerate(board["settings"])
     ]
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "under 0.001"
 
 
 def _verdict(one: Mapping[str, Any], *, best: bool) -> str:

@@ -13,24 +13,33 @@ from pathlib import Path
 from typing import Any
 
 from llmops.artifacts import Artifact, digest
+from llmops.evaluation.metrics import rouge_l
 from llmops.files import write_text
 from llmops.ports import Store
 
-REVISION = 1  # raise it when the JSON below changes its shape
+REVISION = 2  # raise it when the JSON below changes its shape
 MAX_ROWS = 5000  # answered rows that a page holds; the artifact has them all
 MAX_TEXT = 4000  # characters of one text
 MAX_EXAMPLES = 5  # quarantined rows shown for a rule
 ATTRIBUTION = ("author", "licence", "url")
 
 
-def answers(store: Store, cache: Path, responses: Artifact, test: Artifact | None) -> Any:
+def answers(
+    store: Store,
+    cache: Path,
+    responses: Artifact,
+    test: Artifact | None,
+    verdicts: Artifact | None = None,
+) -> Any:
     """Return the side-by-side answers, in row-key order.
 
     ``{"total": rows, "contestants": [...], "rows": [{"key", "question", "reference", "source",
-    "answers": {contestant: {"text", "notes", "tokens", "loss"}}}]}``
+    "answers": {contestant: {"text", "notes", "tokens", "loss", "rouge", "judge", "reason"}}}]}``
     """
-    parts = {"answers": responses.sha256, "test": test.sha256 if test else None}
-    return _kept(cache, parts, lambda: _answers(store, responses, test))
+    others = {"test": test, "verdicts": verdicts}
+    parts = {name: one.sha256 if one else None for name, one in others.items()}
+    parts["answers"] = responses.sha256
+    return _kept(cache, parts, lambda: _answers(store, responses, test, verdicts))
 
 
 def curve(store: Store, cache: Path, model: Artifact) -> Any:
@@ -62,7 +71,9 @@ def _kept(cache: Path, parts: Mapping[str, Any], make: Callable[[], Any]) -> Any
         return made
 
 
-def _answers(store: Store, responses: Artifact, test: Artifact | None) -> dict[str, Any]:
+def _answers(
+    store: Store, responses: Artifact, test: Artifact | None, verdicts: Artifact | None
+) -> dict[str, Any]:
     contestants: dict[str, None] = {}
     rows: dict[str, dict[str, Any]] = {}
     total: set[str] = set()
@@ -73,12 +84,15 @@ def _answers(store: Store, responses: Artifact, test: Artifact | None) -> dict[s
         if key in rows or len(rows) < MAX_ROWS:
             shown = rows.setdefault(key, _empty(row))
             shown["answers"][row["contestant"]] = _answer(row)
+    if verdicts is not None:
+        _add_verdicts(rows, _read(store.local_path(verdicts), _VERDICT_COLUMNS))
     if test is not None:
         _add_questions(rows, _read(store.local_path(test), ("row_key", "input_text", *ATTRIBUTION)))
     ordered = [rows[key] for key in sorted(rows)]
     return {"total": len(total), "contestants": list(contestants), "rows": ordered}
 
 
+_VERDICT_COLUMNS = ("contestant", "row_key", "score", "reason")
 _RESPONSE_COLUMNS = (
     "row_key",
     "contestant",
@@ -92,6 +106,7 @@ _RESPONSE_COLUMNS = (
     "nll",
     "nll_tokens",
     "error",
+    "valid",
 )
 
 
@@ -110,6 +125,8 @@ def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
     notes = [name for name in ("blocked", "truncated") if row.get(name)]
     if row.get("finish_reason") not in (None, "stop", "length"):
         notes.append(str(row["finish_reason"]))
+    if row.get("valid") is False:
+        notes.append("not of the prompt's format")
     if row.get("error"):
         notes.append(_cut(row["error"]))
     return {
@@ -117,7 +134,18 @@ def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
         "notes": list(dict.fromkeys(notes)),
         "tokens": row.get("output_tokens"),
         "loss": round(nll / tokens, 4) if tokens and nll is not None else None,
+        "rouge": round(rouge_l(row.get("text") or "", row.get("reference") or ""), 4),
     }
+
+
+def _add_verdicts(
+    rows: Mapping[str, dict[str, Any]], verdicts: Iterator[Mapping[str, Any]]
+) -> None:
+    for verdict in verdicts:
+        answers = rows.get(verdict["row_key"], {}).get("answers", {})
+        if verdict["contestant"] in answers:
+            said = {"judge": verdict["score"], "reason": _cut(verdict["reason"])}
+            answers[verdict["contestant"]].update(said)
 
 
 def _add_questions(rows: Mapping[str, dict[str, Any]], test: Iterator[Mapping[str, Any]]) -> None:

@@ -7,9 +7,7 @@ model, no scorer and no route: it is given what they said.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 
 from llmops.data import personal
 from llmops.ports import Citation, Response
@@ -51,6 +49,7 @@ def decide_output(response: Response, scores: Scores | None, policy: Policy) -> 
     found += _thresholds(merged, policy)
     found += work.block_list(policy.output.block_list, policy.output.on_block_list)
     found += _citations(response, policy.output)
+    found += _grounding(response, policy.output)
     found += work.personal_data(policy.personal_data, policy.output.personal_data)
     return verdict(work.text, tuple(found), policy.message)
 
@@ -78,7 +77,8 @@ def _provider(response: Response, rules: OutputRules) -> Iterator[Finding]:
         yield Finding("provider", "recitation", rules.recitation, "it repeats a source at length")
     elif response.blocked or response.finish_reason == "safety":
         why = response.block_reason or response.finish_reason
-        yield Finding("provider", "block", "block", f"the provider blocked it: {why}")
+        who = {"provider": "the provider"}.get(response.blocked_by, "a step of the chain")
+        yield Finding(response.blocked_by, "block", "block", f"{who} blocked it: {why}")
 
 
 def _thresholds(scores: Scores | None, policy: Policy) -> Iterator[Finding]:
@@ -97,16 +97,30 @@ def _thresholds(scores: Scores | None, policy: Policy) -> Iterator[Finding]:
 
 
 def _citations(response: Response, rules: OutputRules) -> Iterator[Finding]:
-    share = cited_share(response.citations, len(response.text))
+    rests_on = response.grounding.citations if response.grounding else ()
+    repeated = tuple(one for one in response.citations if one not in rests_on)
+    share = cited_share(repeated, len(response.text))
     if share > rules.max_cited_share:
         detail = f"{share:.0%} of it repeats sources, allowed {rules.max_cited_share:.0%}"
         limit = rules.max_cited_share
         yield Finding("rules", "cited_share", rules.on_citation, detail, share, limit)
     if rules.citation_licences is not None:
-        licences = {citation.licence or "unknown" for citation in response.citations}
+        licences = {citation.licence or "unknown" for citation in repeated}
         if wrong := sorted(licences - set(rules.citation_licences)):
             detail = f"it repeats sources under the licence {', '.join(wrong)}"
             yield Finding("rules", "citation_licence", rules.on_citation, detail)
+
+
+def _grounding(response: Response, rules: OutputRules) -> Iterator[Finding]:
+    grounding = response.grounding
+    if grounding is None or rules.ungrounded == "ignore" or response.blocked:
+        return
+    if grounding.unknown:
+        numbers = ", ".join(f"[{number}]" for number in grounding.unknown)
+        detail = f"it cites {numbers}, which was not retrieved"
+        yield Finding("rules", "unknown_citation", rules.ungrounded, detail)
+    elif grounding.passages and not grounding.cited:
+        yield Finding("rules", "no_citation", rules.ungrounded, "it cites none of its passages")
 
 
 def cited_share(citations: tuple[Citation, ...], characters: int) -> float:
@@ -148,10 +162,5 @@ class _Text:
 
 
 def _personal(text: str, wanted: PersonalData) -> list[personal.Find]:
-    kinds = {kind: "" for kind in wanted.kinds if _hint(kind).search(text)}
+    kinds = dict.fromkeys(personal.likely(text, wanted.kinds), "")
     return personal.find(text, kinds, wanted.region) if kinds else []
-
-
-@cache
-def _hint(kind: str) -> re.Pattern[str]:
-    return re.compile(personal.HINTS[kind])

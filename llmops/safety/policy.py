@@ -1,7 +1,7 @@
 """The safety policy: what may be asked, what may be answered, and what happens otherwise.
 
 One policy, the config's ``safety`` section, holds in batch evaluation, prediction and serving. The
-provider's own filters are set where answers are made, in ``predict.filters``. Knows no text.
+provider's own filters are set where answers are made, in ``model.filters``. Knows no text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class OutputRules:
 
     ``max_cited_share`` is the share of an answer's characters, in [0, 1], that may lie in passages
     which the provider says it repeats; ``citation_licences`` are those that a repeated passage may
-    have, null for any. ``on_citation`` says what happens where either is broken.
+    have, null for any. ``on_citation`` says what happens where either is broken. ``ungrounded`` is
+    for an answer that was given passages and cites none of them, or others.
     """
 
     block_list: tuple[str, ...]
@@ -45,6 +46,7 @@ class OutputRules:
     max_cited_share: float
     citation_licences: tuple[str, ...] | None
     on_citation: Judgement
+    ungrounded: Literal["ignore", "flag", "block"] = "flag"
 
 
 @dataclass(frozen=True)

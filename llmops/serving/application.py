@@ -53,10 +53,14 @@ def made(
         try:
             async with _living(settings, overrides, metrics, opening or _open) as parts:
                 holder.fill(parts, guard)
+                guard.models = parts.models
                 _note_stop(guard)
                 yield
         except LlmopsError as exc:
-            guard.failure = exc  # told by whoever started the server; the trace tells nothing
+            guard.failure = exc
+            if guard.is_worker:  # else it is told by whoever started the server
+                hint = f" ({exc.hint})" if exc.hint else ""
+                _log.error("cannot start: %s%s", exc.problem, hint)
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             raise
 

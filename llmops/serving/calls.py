@@ -1,7 +1,6 @@
 """A request as the routes see it, its reply, and the way between them and the ASGI server.
 
-Bodies are capped while they come in; a reply that the client does not take in time ends the
-connection. Knows no route.
+Bodies are capped while they come in. Knows no route.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class EventStream:
 
 
 class Gone(Exception):
-    """The client is not there any more, or does not take its answer."""
+    """The client is not there any more."""
 
 
 Handler = Callable[[Call], Awaitable[Reply | EventStream]]
@@ -86,7 +85,7 @@ class Endpoint:
         body = await self._body(scope, receive) if self.takes_body else b""
         reply = await self.handler(Call(scope["llmops.client"], body, scope["llmops.started"]))
         if isinstance(reply, Reply):
-            await send_reply(send, reply, self.timeouts.send_s)
+            await send_reply(send, reply)
         else:
             await self._stream(reply, receive, send)
 
@@ -143,10 +142,7 @@ class Endpoint:
             async for event in reply.events:
                 if gone.done():
                     raise Gone("the client went while it was answered")
-                await in_time(
-                    send({"type": "http.response.body", "body": event, "more_body": True}),
-                    self.timeouts.send_s,
-                )
+                await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
             reply.close()
@@ -158,12 +154,8 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def send_reply(send: Send, reply: Reply, timeout_s: float) -> None:
-    """Send a whole reply; a client that does not take it in time is given up.
-
-    Raises:
-        Gone: If it is.
-    """
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send a whole reply."""
     headers = [
         (b"content-type", reply.content_type),
         (b"content-length", str(len(reply.body)).encode()),
@@ -171,20 +163,7 @@ async def send_reply(send: Send, reply: Reply, timeout_s: float) -> None:
         *reply.headers,
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await in_time(send({"type": "http.response.body", "body": reply.body}), timeout_s)
-
-
-async def in_time(sent: Awaitable[None], timeout_s: float) -> None:
-    """Wait until the client has taken what is sent.
-
-    Raises:
-        Gone: If that takes longer than ``timeout_s``.
-    """
-    try:
-        async with asyncio.timeout(timeout_s):
-            await sent
-    except TimeoutError:
-        raise Gone(f"the client took nothing for {timeout_s:g} s") from None
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 def too_large(limit: int) -> Fault:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from llmops.errors import BackendError, LlmopsError
 from llmops.serving.calls import (
@@ -29,6 +30,7 @@ from llmops.serving.calls import (
 from llmops.serving.clients import Clients
 from llmops.serving.faults import Fault, busy
 from llmops.serving.metrics import Metrics
+from llmops.serving.models import Models
 from llmops.serving.settings import ServeSettings
 
 OPEN = frozenset({"/healthz", "/readyz"})
@@ -50,24 +52,34 @@ class Guard:
     def __init__(
         self, app: FastAPI, settings: ServeSettings, metrics: Metrics, routes: frozenset[str]
     ) -> None:
-        # Past the application's own middleware, which would answer our faults with its 500.
         self.fastapi = app
-        self.app: App = app.router
         self.settings = settings
         self.metrics = metrics
         self.routes = routes
         self.clients = Clients(settings.tokens)
+        self.is_worker = False  # of several, that a parent keeps alive
         self.draining = False
+        self.models: Models | None = None  # open while the server runs
         self.failure: LlmopsError | None = None  # why the server could not start
         self.answering: Counter[str] = Counter()
         self.in_work = 0
+        # Every route is one plain path with one method, so a table finds it; the router is asked
+        # about the rest. Both lie behind the application's own middleware, which would answer our
+        # faults with its 500.
+        self._endpoints: dict[tuple[str, str], App] = {
+            (method, route.path): route.endpoint
+            for route in app.routes
+            if isinstance(route, Route)
+            for method in route.methods or ()
+            if method != "HEAD"
+        }
         self._hosts = {host.lower().encode() for host in settings.hosts}
         self._origins = {origin.lower().encode() for origin in settings.origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand the server's start and stop on."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+            await self.fastapi.router(scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
@@ -76,7 +88,6 @@ class Guard:
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = scope["llmops.started"] = now()
-        scope["app"] = self.fastapi
         path = scope["path"]
         status, replied = 500, False
         extra: tuple[Header, ...] = ()
@@ -97,7 +108,7 @@ class Guard:
             elif path in ANSWERING:
                 await self._answer(scope, receive, watched)  # type: ignore[arg-type]
             else:
-                await self.app(scope, receive, watched)  # type: ignore[arg-type]
+                await self._route(scope, receive, watched)  # type: ignore[arg-type]
         except Gone as exc:
             status = 499  # as proxies call it; nobody reads it any more
             _log.info("%s", exc)
@@ -111,7 +122,6 @@ class Guard:
             await send_reply(
                 watched,  # type: ignore[arg-type]
                 Reply(fault.body(), fault.status, headers=_headers(fault)),
-                self.settings.timeouts.send_s,
             )
         finally:
             route = path if path in self.routes else UNKNOWN_ROUTE
@@ -167,11 +177,19 @@ class Guard:
         self.answering[client] += 1
         self.metrics.answering.inc()
         try:
-            await self.app(scope, receive, send)
+            await self._route(scope, receive, send)
         finally:
             self.in_work -= 1
             self.answering[client] -= 1
             self.metrics.answering.dec()
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get((scope["method"], scope["path"]))
+        if endpoint is None:
+            scope["app"] = self.fastapi
+            await self.fastapi.router(scope, receive, send)
+        else:
+            await endpoint(scope, receive, send)
 
     async def _preflight(self, send: Send) -> None:
         allowed = (
@@ -179,7 +197,7 @@ class Guard:
             (b"access-control-allow-headers", b"authorization, content-type"),
             (b"access-control-max-age", b"600"),
         )
-        await send_reply(send, Reply(b"", 204, headers=allowed), self.settings.timeouts.send_s)
+        await send_reply(send, Reply(b"", 204, headers=allowed))
 
 
 def _fault(exc: Exception) -> Fault:

@@ -38,6 +38,7 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Take the connection, unless there are too many."""
@@ -84,6 +85,17 @@ class Protocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
         if self.cycle is not None:
             super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read on only so long."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.times.send_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it has read."""
+        if self._unread is not None:
+            self._unread.cancel()
+        super().resume_writing()
 
     def on_response_complete(self) -> None:
         """Give a client that does not read the end of its answer only so long."""

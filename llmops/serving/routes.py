@@ -9,7 +9,7 @@ from typing import Any
 
 from llmops.answering import exchange
 from llmops.answering.exchange import estimated_tokens
-from llmops.ports import Message
+from llmops.api.answering import conversation
 from llmops.serving import strict
 from llmops.serving.answering import Answering, Kept, Wish
 from llmops.serving.calls import Call, Reply, json_reply
@@ -36,7 +36,7 @@ class Routes:
         if asked.session is not None:
             turns = await asyncio.to_thread(self.parts.sessions.history, call.client, asked.session)
         kept = await self.parts.ask(
-            messages_of(turns, asked.question),
+            conversation(turns, asked.question),
             Wish(asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed),
             route=PREDICT,
             client=call.client,
@@ -103,16 +103,6 @@ class Routes:
         tokens = estimated_tokens(answer.question) + max(1, answer.output_tokens)
         turn = Turn(answer.question, answer.text)
         await asyncio.to_thread(self.parts.sessions.add, client, session, turn, tokens=tokens)
-
-
-def messages_of(turns: Sequence[Turn], question: str) -> list[Message]:
-    """Return a conversation: what was said, then the question."""
-    said = [
-        Message(role, text)
-        for turn in turns
-        for role, text in (("user", turn.question), ("assistant", turn.answer))
-    ]
-    return [*said, Message("user", question)]
 
 
 def listed(parts: Answering) -> list[dict[str, Any]]:

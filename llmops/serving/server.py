@@ -6,8 +6,10 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,7 +63,9 @@ def from_environment() -> Guard:
     """Make a worker's application of what its parent left in the environment."""
     told = json.loads(os.environ[VARIABLE])
     _configure_logging()
-    return made(read_settings(told["config"]), told["overrides"])
+    guard = made(read_settings(told["config"]), told["overrides"])
+    guard.is_worker = True
+    return guard
 
 
 def server_config(app: Any, settings: ServeSettings, **options: Any) -> uvicorn.Config:
@@ -98,6 +102,9 @@ class Server(uvicorn.Server):
 
 def _run_one(guard: Guard, listening: socket.socket, on_start: Callable[[], None]) -> None:
     server = Server(server_config(guard, guard.settings), on_start)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stopped)  # uvicorn raises it again once it has drained
     try:
         server.run(sockets=[listening])
     except SystemExit:
@@ -105,6 +112,11 @@ def _run_one(guard: Guard, listening: socket.socket, on_start: Callable[[], None
             raise
     if guard.failure is not None:
         raise guard.failure
+
+
+def _stopped(number: int, frame: object) -> None:
+    """Do nothing: a server that was asked to stop, and did, has done its work."""
+    del number, frame
 
 
 def _run_many(

@@ -18,7 +18,7 @@ class PredictRequest(Struct, forbid_unknown_fields=True, frozen=True):
     """A question for the model, and how it may answer."""
 
     question: Text
-    model: Identity | None = None
+    model: Text | None = None
     session: Identity | None = None
     max_new_tokens: Count | None = None
     temperature: Temperature | None = None

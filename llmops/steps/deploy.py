@@ -42,7 +42,7 @@ def run(work: Work[Settings]) -> Outcome:
         DataError: If the folder is not what a tuner leaves.
     """
     settings, registry = work.settings, work.adapters.registry()
-    model = _reference(work.inputs["model"], work.digests["model"])
+    model = tuned_reference(work.inputs["model"], work.digests["model"])
     labels = _labels(model, settings, work.key)
     version = registry.register(settings.model_name, model, labels=labels, run_id=work.run_id)
     registry.set_alias(
@@ -65,7 +65,12 @@ def verify(settings: Settings, adapters: Adapters, facts: Mapping[str, Any]) -> 
     return bool(version.digest == facts["digest"])
 
 
-def _reference(folder: Path, digest: str) -> ModelReference:
+def tuned_reference(folder: Path, digest: str) -> ModelReference:
+    """Return the reference to what a tuner left in ``folder``, whose digest is given.
+
+    Raises:
+        DataError: If the folder is not what a tuner leaves.
+    """
     try:
         tuned = json.loads((folder / "tuned.json").read_text("utf-8"))
         return ModelReference(

@@ -6,11 +6,13 @@ Knows no provider: what a generator can do, it says itself.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -20,14 +22,48 @@ from llmops.artifacts import canonical_json
 from llmops.data import columns
 from llmops.errors import BackendError, ConfigError, DataError, Refused, unknown_name
 from llmops.evaluation import responses
-from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.ports import GenerationSettings, Generator, ModelReference, Progress, TokenScore
+from llmops.evaluation.claims import CONTROL, SEED_MARK, TUNED
+from llmops.evaluation.decision import CHAMPION
+from llmops.plan.kinds import (
+    Adapters,
+    OpenGenerator,
+    Outcome,
+    Port,
+    Source,
+    StepKind,
+    Work,
+    leaf,
+)
+from llmops.ports import (
+    Chat,
+    GenerationSettings,
+    Generator,
+    ModelReference,
+    Progress,
+    TokenScore,
+)
 from llmops.prompts.prompt import Example, Prompt
+from llmops.steps.deploy import tuned_reference
 
-CONTESTANTS = ("untuned", "untuned_with_examples", "tuned")
+CONTESTANTS = ("untuned", "untuned_with_examples", TUNED, CONTROL, CHAMPION)
+MODELS_FOLDERS = {TUNED: "replicates", CONTROL: "control"}  # contestant -> input with models
 BATCHES_PER_PART = 2  # a part is what a crash costs at most
+SIMILAR_AMONG = 20_000  # train rows by key order that similar ones are looked for among
 GENERATION_SHARE = 0.8  # of a row's progress; the rest is scoring its reference answer
 TEST_COLUMNS = [columns.ROW_KEY, columns.QUESTION, columns.ANSWER, columns.GROUP]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Prompts x models: every prompt is put to every model.
+
+    ``models`` are ``model`` groups by name; ``registered`` are tuned models of the registry, as
+    ``NAME@ALIAS`` or ``NAME:VERSION``, each answering on the base among ``models`` that it has.
+    """
+
+    prompts: Mapping[str, Prompt]
+    models: Mapping[str, dict[str, Any]]
+    registered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,18 +79,31 @@ class Settings:
     seed: int = leaf("predict.seed")
     other_prompt: bool = leaf("predict.other_prompt")
     max_rows: int | None = leaf("evaluation.max_rows")
-    prompt: Prompt = leaf("prompt")
+    prompt: Prompt = leaf("prompt", without=("version", "changelog"))
     model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
     scorer: Mapping[str, Any] = leaf("safety.scorer")
+    comparison: Comparison | None = leaf("comparison", optional=True)
+    encoder: Mapping[str, Any] | None = leaf("encoder", optional=True)
+    model_name: str | None = leaf("deploy.model_name", optional=True, in_key=False)
+    promote_to: str | None = leaf("deploy.promote_to", optional=True, in_key=False)
+    grounding: Mapping[str, Any] | None = leaf("grounding", optional=True)
+    chain: Mapping[str, Any] | None = leaf("chain", optional=True)
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model and the examples that it is shown before each question."""
+    """A prompt put to a model, and the examples shown before each question.
+
+    ``config`` is the ``model`` group that opens it, null for the experiment's own; ``weights`` is
+    where a tuned model lies that is no object of the store by itself.
+    """
 
     name: str
     model: ModelReference
-    examples: tuple[Example, ...]
+    prompt: Prompt
+    examples: tuple[Example, ...] = ()
+    config: Mapping[str, Any] | None = None
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -70,16 +119,17 @@ class Part:
 class OneModel:
     """Opens generators, and keeps the last one only: two models need not fit in memory."""
 
-    open: Callable[[ModelReference], Generator]
-    model: ModelReference | None = None
+    open: OpenGenerator
+    model: tuple[Any, ...] | None = None
     generator: Generator | None = None
 
-    def get(self, model: ModelReference) -> Generator:
-        """Return the generator of ``model``, letting go of another one first."""
-        if self.generator is None or self.model != model:
+    def get(self, contestant: Contestant) -> Generator:
+        """Return the generator of a contestant, letting go of another model first."""
+        wanted = (contestant.model, contestant.config, contestant.weights)
+        if self.generator is None or self.model != wanted:
             self.generator = None
-            self.generator = self.open(model)
-            self.model = model
+            self.generator = self.open(*wanted)
+            self.model = wanted
         return self.generator
 
 
@@ -95,10 +145,12 @@ def run(work: Work[Settings]) -> Outcome:
     contestants = _contestants(work)
     test = _test(work)
     models = OneModel(work.adapters.generator)
+    similar = SimilarRows(work)
     paths = []
     for place, contestant in enumerate(contestants):
         for part in _parts(work, test.rows):
-            path = work.scratch / f"{place}-{contestant.name}-{part.number:06}.parquet"
+            slug = re.sub(r"[^\w@.-]", "-", contestant.name)
+            path = work.scratch / f"{place}-{slug}-{part.number:06}.parquet"
             keys = [row[columns.ROW_KEY] for row in part.rows]
             if not responses.is_part(path, contestant.name, keys):
                 progress = Meter(
@@ -108,8 +160,8 @@ def run(work: Work[Settings]) -> Outcome:
                     len(part.rows),
                     contestant.name,
                 )
-                generator = models.get(contestant.model)
-                rows = _answers(work, contestant, part, generator, progress)
+                asked = Asked(contestant, models.get(contestant), similar)
+                rows = _answers(work, asked, part, progress)
                 responses.publish_part(rows, path)
             paths.append(path)
     written = responses.join(paths, work.outputs["responses"], _metadata(work, test, contestants))
@@ -119,36 +171,133 @@ def run(work: Work[Settings]) -> Outcome:
 # ---------------------------------------------------------------- contestants
 
 
+def source(settings: Settings, adapters: Adapters) -> Source:
+    """Say which registered models answer now, and from which tables passages are retrieved.
+
+    Raises:
+        ConfigError: If a registered model is unknown, or the query of the passages is refused.
+    """
+    found: dict[str, ModelReference] = {}
+    if settings.comparison is not None:
+        found |= _registered(settings.comparison, adapters)
+    if CHAMPION in settings.contestants and (champion := _champion(settings, adapters)):
+        found[CHAMPION] = champion
+    models = {name: asdict(model) for name, model in found.items()}
+    passages = _passages(settings, adapters)
+    registered = {"registered": models} if models else {}
+    return replace(passages, facts={**registered, **passages.facts})
+
+
+def _champion(settings: Settings, adapters: Adapters) -> ModelReference | None:
+    """Return the model that a passed gate would replace; null if there is none yet."""
+    if settings.model_name is None or settings.promote_to is None:
+        raise ConfigError(
+            "predict.contestants names 'champion', but the config names no registered model",
+            hint="choose deploy=files, or leave 'champion' out",
+        )
+    for version in adapters.registry().list():
+        if version.name == settings.model_name and settings.promote_to in version.aliases:
+            return version.model
+    return None
+
+
+def _registered(comparison: Comparison, adapters: Adapters) -> Mapping[str, ModelReference]:
+    found = {}
+    for name, wanted in comparison.registered.items():
+        model, _, version = wanted.replace(":", "@").partition("@")
+        found[name] = adapters.registry().get(model, version or "champion").model
+    return found
+
+
 def _contestants(work: Work[Settings]) -> tuple[Contestant, ...]:
     names = work.settings.contestants
     for name in names:
         if name not in CONTESTANTS:
             raise unknown_name("contestant", name, CONTESTANTS, where="predict.contestants")
-    if not names or len(set(names)) < len(names):
+    grid = tuple(_grid(work))
+    if (not names and not grid) or len(set(names)) < len(names):
         raise ConfigError(
             "predict.contestants is empty or names one twice",
             hint=f"valid: {', '.join(CONTESTANTS)}",
         )
-    return tuple(_contestant(work, name) for name in names)
+    return (*(one for name in names for one in _named(work, name)), *grid)
 
 
-def _contestant(work: Work[Settings], name: str) -> Contestant:
-    if name == "tuned":
-        return Contestant(name, _tuned(work), ())
-    model = work.settings.model
-    untuned = ModelReference(provider=model["kind"], base=model["base"])
-    examples = _examples(work) if name == "untuned_with_examples" else ()
-    return Contestant(name, untuned, examples)
+def _named(work: Work[Settings], name: str) -> Iterator[Contestant]:
+    """Yield a contestant, and for a tuned one those of the other tuning seeds."""
+    settings = work.settings
+    if name in ("untuned", "untuned_with_examples"):
+        model = ModelReference(provider=settings.model["kind"], base=settings.model["base"])
+        examples = _examples(work) if name == "untuned_with_examples" else ()
+        yield Contestant(name, model, settings.prompt, examples)
+        return
+    if name == CHAMPION:
+        champion = _champion(settings, work.adapters)
+        if champion is not None:
+            _check_tuned(settings, champion)
+            yield Contestant(name, champion, settings.prompt)
+        return
+    if name == TUNED:
+        yield Contestant(name, _tuned(work), settings.prompt)
+    elif MODELS_FOLDERS[name] not in work.inputs:
+        raise ConfigError(
+            f"predict.contestants names '{name}', but the step takes no {MODELS_FOLDERS[name]}",
+            hint="choose pipeline=tuning_control, or leave it out",
+        )
+    yield from _from_folder(work, name)
+
+
+def _from_folder(work: Work[Settings], name: str) -> Iterator[Contestant]:
+    """Yield the models in the folder that a ``tune_again`` step left, one a seed."""
+    taken = MODELS_FOLDERS[name]
+    if taken not in work.inputs:
+        return
+    for folder in sorted(work.inputs[taken].glob("seed-*"), key=lambda path: int(path.name[5:])):
+        model = tuned_reference(folder, f"{work.digests[taken]}/{folder.name}")
+        _check_tuned(work.settings, model)
+        seed = f"{SEED_MARK}{folder.name[5:]}"
+        yield Contestant(f"{name}{seed}", model, work.settings.prompt, weights=folder)
+
+
+def _grid(work: Work[Settings]) -> Iterator[Contestant]:
+    """Yield every prompt of the comparison put to every model, model by model."""
+    comparison = work.settings.comparison
+    if comparison is None:
+        return
+    models: dict[str, tuple[ModelReference, Mapping[str, Any]]] = {
+        name: (ModelReference(provider=model["kind"], base=model["base"]), model)
+        for name, model in comparison.models.items()
+    }
+    for name, reference in _registered(comparison, work.adapters).items():
+        models[name] = (reference, _base_of(comparison, name, reference))
+    for model, (reference, config) in models.items():
+        for name, prompt in comparison.prompts.items():
+            yield Contestant(f"{name}/{model}", reference, prompt, config=config)
+
+
+def _base_of(comparison: Comparison, name: str, reference: ModelReference) -> Mapping[str, Any]:
+    for model in comparison.models.values():
+        if (model["kind"], model["base"]) == (reference.provider, reference.base):
+            return model
+    raise ConfigError(
+        f"comparison.registered.{name} rests on '{reference.base}', which is not among"
+        " comparison.models",
+        hint="add the model group that it was tuned with",
+    )
 
 
 def _tuned(work: Work[Settings]) -> ModelReference:
-    settings = work.settings
     if "model" not in work.inputs:
         raise ConfigError(
             "predict.contestants names 'tuned', but the step takes no model",
             hint="wire it in the pipeline, takes: {model: deploy.model}, or leave 'tuned' out",
         )
     model = ModelReference(**json.loads(work.inputs["model"].read_text("utf-8")))
+    _check_tuned(work.settings, model)
+    return model
+
+
+def _check_tuned(settings: Settings, model: ModelReference) -> None:
     if model.base != settings.model["base"]:
         raise ConfigError(
             f"the tuned model rests on '{model.base}', model.base is '{settings.model['base']}'",
@@ -159,7 +308,6 @@ def _tuned(work: Work[Settings]) -> ModelReference:
             f"the model was tuned with another prompt than '{settings.prompt.name}'",
             hint="tune with this prompt, or allow it: predict.other_prompt=true",
         )
-    return model
 
 
 def _examples(work: Work[Settings]) -> tuple[Example, ...]:
@@ -266,14 +414,70 @@ class Meter:
         return told
 
 
-def _answers(
-    work: Work[Settings], contestant: Contestant, part: Part, generator: Generator, meter: Meter
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked, by which generator, and where similar train rows come from."""
+
+    contestant: Contestant
+    generator: Generator
+    similar: SimilarRows
+
+    def chats(self, rows: Sequence[Mapping[str, Any]]) -> list[Chat]:
+        """Return what the contestant is sent for each row."""
+        one, questions = self.contestant, [row[columns.QUESTION] for row in rows]
+        shown = self.similar.examples(questions, one.prompt.similar_examples)
+        return [
+            one.prompt.chat(question, (*one.examples, *nearest))
+            for question, nearest in zip(questions, shown, strict=True)
+        ]
+
+
+class SimilarRows:
+    """Finds the train rows whose questions are most like a question; reads them at first use."""
+
+    def __init__(self, work: Work[Settings]) -> None:
+        self.work = work
+
+    def examples(self, questions: Sequence[str], count: int) -> list[tuple[Example, ...]]:
+        """Return ``count`` examples a question, the most similar last, next to the question.
+
+        Raises:
+            ConfigError: If no encoder is chosen.
+            DataError: If train has too few rows.
+        """
+        if not count:
+            return [()] * len(questions)
+        train, vectors = self._train
+        if len(train) < count:
+            raise DataError(
+                f"train has {len(train)} rows, prompt.similar_examples asks for {count}",
+                hint=f"set prompt.similar_examples={len(train)} or give more rows",
+            )
+        asked = self.work.adapters.encoder().encode(questions, _quiet)
+        # rounded, so that a last bit does not decide between rows that are equally near
+        near = (-(asked @ vectors.T).round(5)).argsort(axis=1, kind="stable")[:, :count]
+        return [tuple(train[place] for place in reversed(row)) for row in near.tolist()]
+
+    @functools.cached_property
+    def _train(self) -> tuple[Sequence[Example], Any]:
+        names = [columns.QUESTION, columns.ANSWER]
+        rows = list(islice(_rows(self.work.inputs["train"], names), SIMILAR_AMONG))
+        found = [Example(row[columns.QUESTION], row[columns.ANSWER]) for row in rows]
+        questions = [example.question for example in found]
+        return found, self.work.adapters.encoder().encode(questions, _quiet)
+
+
+def _quiet(done: float, total: float | None, note: str = "") -> None:
+    """Tell nobody: the step's progress counts answers."""
+
+
+def _answers(work: Work[Settings], asked: Asked, part: Part, meter: Meter) -> list[dict[str, Any]]:
     """Ask a part's rows, score the answers for safety and the references for likelihood."""
-    settings = work.settings
-    chats = [settings.prompt.chat(row[columns.QUESTION], contestant.examples) for row in part.rows]
+    contestant, generator = asked.contestant, asked.generator
+    chats, references = asked.chats(part.rows), [row[columns.ANSWER] for row in part.rows]
     share = GENERATION_SHARE if generator.can_score else 1.0
-    found = list(generator.generate(chats, _generation(settings), meter.between(0, share)))
+    settings = _generation(work.settings, contestant.prompt)
+    found = list(generator.generate(chats, settings, meter.between(0, share)))
     if all(response.finish_reason == "error" for response in found):
         raise BackendError(
             f"every one of {len(found)} requests to {contestant.name} failed: {found[0].error}",
@@ -283,7 +487,7 @@ def _answers(
     scores = work.adapters.scorer().score([response.text for response in found])
     likelihoods: Sequence[TokenScore | None] = [None] * len(found)
     if generator.can_score:
-        pairs = zip(chats, (row[columns.ANSWER] for row in part.rows), strict=True)
+        pairs = zip(chats, references, strict=True)
         likelihoods = list(generator.score(pairs, meter.between(share, 1)))
     return [
         {
@@ -292,6 +496,7 @@ def _answers(
             "group": row[columns.GROUP],
             "prompt": chat[-1].text,
             "reference": row[columns.ANSWER],
+            "valid": contestant.prompt.output.accepts(response.text),
             **responses.fields(response, rated, likelihood),
         }
         for row, chat, response, rated, likelihood in zip(
@@ -300,14 +505,38 @@ def _answers(
     ]
 
 
-def _generation(settings: Settings) -> GenerationSettings:
+def _generation(settings: Settings, prompt: Prompt) -> GenerationSettings:
+    """Return how to generate: what the prompt says, else what ``predict`` says."""
+    said = {name: value for name, value in asdict(prompt.generation).items() if value is not None}
     return GenerationSettings(
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
+        **{
+            "max_new_tokens": settings.max_new_tokens,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            **said,
+        },
         seed=settings.seed,
         batch_rows=settings.batch_rows,
+        output_schema=prompt.output.for_provider(),
     )
+
+
+# ------------------------------------------------------------------- passages
+
+
+def _passages(settings: Settings, adapters: Adapters) -> Source:
+    """Return the versions of the tables that passages are retrieved from, where any are.
+
+    Raises:
+        ConfigError: If the query of the passages is refused.
+    """
+    grounding = settings.grounding
+    if grounding is None or grounding["kind"] != "warehouse":
+        return Source({})
+    check = adapters.warehouse().check(grounding["query"])
+    if check.unknown:
+        return Source({}, (check.unknown,), known=False)
+    return Source({"passages": dict(sorted(check.tables.items()))}, check.notes)
 
 
 # --------------------------------------------------------------------- result
@@ -324,8 +553,10 @@ def _metadata(
         "categories": list(scorer.categories),
     }
     models = {contestant.name: asdict(contestant.model) for contestant in contestants}
+    prompts = {contestant.name: contestant.prompt.digest() for contestant in contestants}
     return {
         columns.PROMPT_SHA256: work.settings.prompt.digest().encode(),
+        responses.PROMPTS: canonical_json(prompts).encode(),
         columns.DATASET_VERSION: test.metadata.get(columns.DATASET_VERSION, b""),
         responses.MODELS: canonical_json(models).encode(),
         responses.SCORER: canonical_json(described).encode(),
@@ -346,16 +577,24 @@ def _facts(written: responses.Written, contestants: Sequence[Contestant]) -> Map
 
 KIND = StepKind(
     name="predict",
-    revision=1,
+    revision=2,  # seconds of each answer, and whether it is of the prompt's format
     run=run,
     settings=Settings,
-    takes=(Port("test", "parquet"), Port("train", "parquet"), Port("model", "json", optional=True)),
+    takes=(
+        Port("test", "parquet"),
+        Port("train", "parquet"),
+        Port("model", "json", optional=True),
+        Port("replicates", "folder", optional=True),
+        Port("control", "folder", optional=True),
+    ),
     gives=(Port("responses", "parquet"),),
-    uses=("generator", "scorer"),
+    uses=("generator", "scorer", "encoder"),
+    source=source,
     code=(
         "llmops.prompts.prompt",
         "llmops.prompts.template",
         "llmops.evaluation.responses",
+        "llmops.adapters.model.composed",
     ),
     summary="let every contestant answer the test rows, and score the answers",
 )

@@ -28,9 +28,10 @@ from llmops.data.settings import (
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
 from llmops.ports import Parameter
 from llmops.prompts.prompt import Prompt
-from llmops.steps import ingest, split
+from llmops.steps import in_warehouse, ingest, split
 
 if TYPE_CHECKING:
+    from llmops.data.cleaning import Asked
     from llmops.data.stream import Streamed
 
 
@@ -57,8 +58,17 @@ class Settings:
     licence: str = leaf("dataset.licence")
     source_terms: str = leaf("dataset.source_terms")
     acknowledged_terms: tuple[str, ...] = leaf("dataset.acknowledged_terms")
+    runs_in: str = leaf("dataset.runs_in")
+    export_to: str | None = leaf("dataset.export_to")
     model_kind: str | None = leaf("model.kind", in_key=False, optional=True)
     model_base: str | None = leaf("model.base", in_key=False, optional=True)
+
+    def asked(self) -> Asked:
+        """Return what is asked of the rows."""
+        from llmops.data.cleaning import Asked
+
+        given = ("columns", "rules", "texts", "personal", "tokens", "expectations", "memory_limit")
+        return Asked(**{name: getattr(self, name) for name in given})
 
 
 def source(settings: Settings, adapters: Adapters) -> Source:
@@ -68,6 +78,9 @@ def source(settings: Settings, adapters: Adapters) -> Source:
         ConfigError: If the query is refused, or lacks a column that ``dataset.columns`` names.
     """
     known = ingest.source(_ingested(settings), adapters)
+    if known.known and settings.runs_in == "warehouse":
+        in_warehouse.pushed(settings, ingest.look(_ingested(settings), adapters.warehouse()))
+    known = replace(known, notes=(*known.notes, *in_warehouse.notes(settings)))
     limits = split.provider_limits(settings.model_kind, settings.model_base)
     if not limits.limits:
         return known
@@ -82,15 +95,14 @@ def run(work: Work[Settings]) -> Outcome:
         DataError: If there are no rows, too few good ones, or a side stays empty.
         BackendError: If the warehouse stops in mid-stream, or the disk is full.
     """
-    from llmops.data.cleaning import Asked
     from llmops.data.stream import Output, Wanted, stream
 
     settings, warehouse = work.settings, work.adapters.warehouse()
     _check(settings)
     check = ingest.look(_ingested(settings), warehouse)
+    if settings.runs_in == "warehouse":
+        return in_warehouse.run(work, check)
     result = ingest.ask(_ingested(settings), warehouse, work)
-    given = ("columns", "rules", "texts", "personal", "tokens", "expectations", "memory_limit")
-    asked = Asked(**{name: getattr(settings, name) for name in given})
     wanted = Wanted(
         settings.prompt.render,
         settings.prompt.system,
@@ -98,11 +110,11 @@ def run(work: Work[Settings]) -> Outcome:
         settings.formats,
         settings.version,
         settings.near_duplicates,
-        split.provider_limits(settings.model_kind, settings.model_base),
-        check.bytes,
+        limits=split.provider_limits(settings.model_kind, settings.model_base),
+        expected_bytes=check.bytes,
     )
     to = Output(work.outputs["files"], work.outputs["quarantined"], work.scratch / "buckets")
-    made = stream(result.batches(), asked, wanted, to, work.progress)
+    made = stream(result.batches(), settings.asked(), wanted, to, work.progress)
     card = _card(settings, made)
     _write_json(work, "card", card)
     _write_json(work, "profile", made.profile)
@@ -181,6 +193,8 @@ KIND = StepKind(
         "llmops.data.spilt",
         "llmops.data.limits",
         "llmops.data.examples",
+        "llmops.data.pushdown",
+        "llmops.steps.in_warehouse",
         "llmops.data.cells",
         "llmops.data.card",
         "llmops.prompts.prompt",

@@ -16,6 +16,8 @@ from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
 from llmops.ports import Tuned, TuningRequest
 
+WITHOUT_EFFECT = ("requests", "filters", "filter_method", "tuner.waiting")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,7 +27,9 @@ class Settings:
     epochs: int | None = leaf("tuning.epochs")
     max_examples: int | None = leaf("tuning.max_examples")
     seed: int = leaf("tuning.seed")
-    model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
+    model: Mapping[str, Any] = leaf(
+        "model", without=("requests", "filters", "filter_method", "tuner.waiting")
+    )
 
 
 def run(work: Work[Settings]) -> Outcome:
@@ -35,15 +39,20 @@ def run(work: Work[Settings]) -> Outcome:
             "tuning.max_steps and tuning.epochs are both null",
             hint="set one, e.g. tuning.max_steps=40",
         )
-    card = _card(work.inputs["card"])
+    card = read_card(work.inputs["card"])
     folder = work.outputs["model"]
     folder.mkdir(parents=True, exist_ok=True)
     tuned = work.adapters.tuner().tune(_request(work, folder), work.progress)
-    _write(folder, tuned, work.settings.model, card)
+    write_tuned(folder, tuned, work.settings.model, card)
     return Outcome(facts={"tuned": tuned.tuned, **tuned.facts, **_last_losses(tuned)})
 
 
-def _card(path: Path) -> Mapping[str, Any]:
+def read_card(path: Path) -> Mapping[str, Any]:
+    """Return the dataset card of rows that may be tuned on.
+
+    Raises:
+        DataError: If their terms are not acknowledged, or there are none.
+    """
     from llmops.data.terms import require_acknowledged
 
     card: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
@@ -69,7 +78,10 @@ def _request(work: Work[Settings], folder: Path) -> TuningRequest:
     )
 
 
-def _write(folder: Path, tuned: Tuned, model: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+def write_tuned(
+    folder: Path, tuned: Tuned, model: Mapping[str, Any], card: Mapping[str, Any]
+) -> None:
+    """Write ``tuned.json`` and ``curve.json`` beside what the tuner left in ``folder``."""
     curve = [asdict(point) for point in tuned.curve]
     summary = {
         "tuned": tuned.tuned,

@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -46,7 +45,7 @@ class Keeping:
 
     def masked(self, text: str) -> str:
         """Return a text with its personal data and secrets replaced by their kinds."""
-        kinds = {kind: "" for kind in self.mask if _hint(kind).search(text)}
+        kinds = dict.fromkeys(personal.likely(text, self.mask), "")
         if not kinds:
             return text
         return personal.mask(text, personal.find(text, kinds, self.region))
@@ -143,8 +142,3 @@ def _tag(body: str, key: bytes) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-
-
-@cache
-def _hint(kind: str) -> re.Pattern[str]:
-    return re.compile(personal.HINTS[kind])

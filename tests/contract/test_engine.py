@@ -79,7 +79,7 @@ def test_the_record_is_that_of_the_local_engine(place, tmp_path):
 def _beside(place: Elsewhere, tmp_path: Path) -> list[str]:
     """Return the overrides for this machine: the same environment, an empty store."""
     env = [override for override in place.overrides if override.lstrip("+").startswith("env")]
-    return [f"store.path={tmp_path / 'another_store'}", *env]
+    return ["store=bucket", f"store.url=file://{tmp_path / 'another_store'}", *env]
 
 
 def test_an_unchanged_rerun_starts_no_engine(place):
@@ -118,9 +118,11 @@ def test_a_step_that_dies_without_a_word_fails_the_run(place):
 
 
 def test_a_damaged_object_is_made_again_within_the_run(place):
+    if place.engine == "local":
+        pytest.skip("its tasks read the whole copy of this machine; tests/e2e has one in a folder")
     place.project.chain("words", "say", "pass_on")
     first = run(place, "words")
-    damaged = Path(first["steps"][0]["outputs"]["out"]["uri"])
+    damaged = Path(first["steps"][0]["outputs"]["out"]["uri"].removeprefix("file://"))
     size = damaged.stat().st_size
     damaged.chmod(0o644)
     damaged.write_bytes(b"x" * size)
@@ -133,6 +135,7 @@ def test_a_forced_step_runs_again(place):
     place.project.chain("words", "say", "pass_on")
     run(place, "words")
     record = run(place, "words", selection=Selection(force=("s1",)))
+    assert record["error"] is None
     assert [step["status"] for step in record["steps"]] == ["cached", "done"]
 
 

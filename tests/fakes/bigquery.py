@@ -38,6 +38,11 @@ SETTLED = re.compile(
     r"ORDER BY SHA256\(TO_JSON_STRING\(llmops_rows\)\)(?: LIMIT (?P<limit>\d+))?$",
     re.DOTALL,
 )
+EXPORT = re.compile(
+    r"^EXPORT DATA OPTIONS\(uri='(?P<uri>gs://[^'*]+\*[^'*]*)', format='JSON', overwrite=true\)"
+    r" AS\n(?P<inner>.*)$",
+    re.DOTALL,
+)
 SYSTEM_TIME = re.compile(r" FOR SYSTEM_TIME AS OF CAST\('(?P<moment>[^']*)' AS TIMESTAMP\)")
 ANONYMOUS = "_results"
 
@@ -61,6 +66,7 @@ class Job:
     billed: int = 0
     snapshot: str | None = None
     ended: bool = False
+    exports: bool = False
 
     @property
     def state(self) -> str:
@@ -80,6 +86,7 @@ class BigQuery:
     jobs: dict[str, Job] = field(default_factory=dict)
     results: dict[str, pa.Table] = field(default_factory=dict)
     told: list[dict[str, Any]] = field(default_factory=list)
+    exports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # uri -> rows
 
     # ------------------------------------------------------------------ telling
 
@@ -150,14 +157,17 @@ class BigQuery:
                 raise Refusal(400, "invalid", f"Label {name}={value} has invalid characters")
         if not configuration.get("dryRun") and "maximumBytesBilled" not in query:
             raise Refusal(400, "invalid", "a job without a bound on its bill")
-        settled = SETTLED.match(query["query"])
-        text = settled["inner"] if settled else query["query"]
+        exported = EXPORT.match(query["query"])
+        given = exported["inner"] if exported else query["query"]
+        settled = SETTLED.match(given)
+        text = settled["inner"] if settled else given
         limit = int(settled["limit"]) if settled and settled["limit"] else None
         return {
             "sql": SYSTEM_TIME.sub("", text),
             "snapshot": next(iter(SYSTEM_TIME.findall(text)), None),
             "parameters": dict(map(_parameter, query.get("queryParameters", ()))),
             "max_rows": limit,
+            "export": exported and exported["uri"],
         }
 
     def _checked(self, asked: dict[str, Any]) -> Any:
@@ -198,6 +208,9 @@ class BigQuery:
             asked["sql"], parameters=asked["parameters"], max_rows=asked["max_rows"]
         )
         batches = list(found.batches())
+        if asked["export"]:
+            job.exports = True
+            self.exports[asked["export"]] = [row for batch in batches for row in batch.to_pylist()]
         empty = {c.name: pa.array([], pa.string()) for c in check.columns}
         self.results[job.id] = pa.Table.from_batches(batches) if batches else pa.table(empty)
         job.configuration["columns"] = [_field(c.name, c.type) for c in check.columns]
@@ -222,7 +235,7 @@ class BigQuery:
             "statistics": {
                 "totalBytesProcessed": str(job.bytes),
                 "query": {
-                    "statementType": "SELECT",
+                    "statementType": "EXPORT_DATA" if job.exports else "SELECT",
                     "totalBytesProcessed": str(job.bytes),
                     "totalBytesBilled": str(job.billed),
                 },

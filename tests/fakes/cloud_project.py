@@ -1,6 +1,6 @@
 """A toy project whose runs go to a fake engine elsewhere: store, credentials and servers included.
 
-The store is a folder here; what reaches it from a task is its address alone, as with a bucket.
+The store is a bucket that fsspec reaches: here a folder, known by its URL alone.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ COMMON = ("engine.image=registry.invalid/llmops-python:1", "engine.poll_s=0.05")
 def elsewhere(engine: str, root: Path) -> Iterator[Elsewhere]:
     """Yield a project below ``root`` whose runs go to ``engine``: local, vertex or kubeflow."""
     project = ToyProject(root / "project")
-    store = f"store.path={root / 'store'}"
+    store = f"store.url=file://{root / 'store'}"
     machines = Machines(root / "machines", {"PYTHONPATH": str(project.site)})
     try:
         if engine == "local":
-            yield Elsewhere(project, engine, (store,), machines, None, None)
+            yield Elsewhere(project, engine, ("store=bucket", store), machines, None, None)
         elif engine == "vertex":
             yield from _vertex(project, store, machines, root)
         else:
@@ -79,6 +79,7 @@ def _vertex(project: ToyProject, store: str, machines: Machines, root: Path) -> 
         overrides = (
             "engine=vertex",
             *COMMON,
+            "store=bucket",
             store,
             "env=prod",
             "env.budget=null",
@@ -94,5 +95,5 @@ def _kubeflow(project: ToyProject, store: str, machines: Machines) -> Iterator[E
     service, app = Kubeflow(machines), FastAPI()
     app.include_router(service.router())
     with serve(app) as server:
-        overrides = ("engine=kubeflow", *COMMON, store, f"engine.host={server.url}")
+        overrides = ("engine=kubeflow", *COMMON, "store=bucket", store, f"engine.host={server.url}")
         yield Elsewhere(project, "kubeflow", overrides, machines, service, server.faults)

@@ -19,6 +19,7 @@ from tests.fakes.palm import Palm, tuned_models
 from tests.fakes.vertex_models import VertexModels
 
 _numbers = count(1)
+CATEGORIES = ("dangerous_content", "harassment", "hate_speech", "sexually_explicit")
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Cloud:
         files = Objects(self.storage_url, self.bucket)
         vars(self.world).update(vars(Gemini(files=files)))
         vars(self.models).update(vars(VertexModels(models=tuned_models())))
+        vars(self.palm).update(vars(Palm()))
         self.faults.clear()
 
     @property
@@ -79,6 +81,7 @@ def gemini_config(*, requests: Mapping[str, Any] = {}, **tuner: Any) -> dict[str
         "kind": "gemini",
         "base": "gemini-3.5-flash",
         "region": "us-central1",
+        "filters": dict.fromkeys(CATEGORIES, "BLOCK_MEDIUM_AND_ABOVE"),
         "filter_method": "PROBABILITY",
         "thinking_level": "MINIMAL",
         "thinking_budget_tokens": None,

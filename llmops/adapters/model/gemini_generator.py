@@ -53,6 +53,7 @@ def open_generator(
     location = location_of(target, config["region"])
     requests = Requests(**config["requests"])
     style = Style(
+        filters=config["filters"],
         filter_method=config["filter_method"],
         thinking_level=config["thinking_level"],
         thinking_budget_tokens=config["thinking_budget_tokens"],

@@ -253,6 +253,11 @@ class TuningJobs:
         return json.dumps({"key": self.key, "attempt": attempt})
 
 
+def has_ended(job: types.TuningJob) -> bool:
+    """Say whether a job has ended, well or badly."""
+    return _state(job) in (*SUCCEEDED, *FAILED)
+
+
 def told(job: types.TuningJob) -> str:
     """Say what a job is doing, e.g. ``queued: waiting for quota``."""
     state = _state(job)

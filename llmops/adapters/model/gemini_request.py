@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +16,17 @@ ROLES = {"user": "user", "assistant": "model"}
 CATEGORY_PREFIX = "HARM_CATEGORY_"
 CATEGORIES = ("dangerous_content", "harassment", "hate_speech", "sexually_explicit")
 LEVELS = ("OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE")
-FILTERS = dict.fromkeys(CATEGORIES, "BLOCK_MEDIUM_AND_ABOVE")  # where settings name no other level
 
 
 @dataclass(frozen=True)
 class Style:
     """What the ``model`` group says of every request.
 
-    ``filter_method`` is what the levels of safety filters are measured on; thinking null is left
-    to the provider.
+    ``filters`` is category -> level of the provider's safety filters, ``filter_method`` what the
+    levels are measured on; thinking null is left to the provider.
     """
 
+    filters: Mapping[str, str]
     filter_method: str | None
     thinking_level: str | None
     thinking_budget_tokens: int | None
@@ -60,7 +61,7 @@ def config_of(
             hint="ask the base model, or leave the schema out",
         )
     system = "\n\n".join(turn.text for turn in chat if turn.role == "system")
-    filters = {**FILTERS, **settings.filters}
+    filters = {**style.filters, **settings.filters}
     options: dict[str, Any] = {
         "temperature": settings.temperature,
         "top_p": settings.top_p,
@@ -73,6 +74,8 @@ def config_of(
         ],
         "thinking_config": _thinking(style),
     }
+    if settings.search:
+        options["tools"] = [types.Tool(google_search=types.GoogleSearch())]
     if settings.output_schema is not None:
         options["response_mime_type"] = "application/json"
         options["response_json_schema"] = dict(settings.output_schema)
@@ -92,6 +95,8 @@ def body_of(chat: Chat, settings: GenerationSettings, style: Style) -> dict[str,
     }
     if "systemInstruction" in plain:
         body["systemInstruction"] = plain.pop("systemInstruction")
+    if "tools" in plain:
+        body["tools"] = plain.pop("tools")
     return {**body, "generationConfig": plain}
 
 
@@ -99,9 +104,9 @@ def _filter(name: str, level: str, method: str | None) -> types.SafetySetting:
     from google.genai import types
 
     if name not in CATEGORIES:
-        raise unknown_name("category", name, CATEGORIES, where="predict.filters")
+        raise unknown_name("category", name, CATEGORIES, where="filters")
     if level not in LEVELS:
-        raise unknown_name("level", level, LEVELS, where=f"predict.filters.{name}")
+        raise unknown_name("level", level, LEVELS, where=f"filters.{name}")
     return types.SafetySetting(
         category=types.HarmCategory(f"{CATEGORY_PREFIX}{name.upper()}"),
         threshold=types.HarmBlockThreshold(level),

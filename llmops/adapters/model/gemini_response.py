@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops.ports import Citation, Response
+from llmops.ports import Citation, Grounding, Passage, Response
 
 CATEGORY_PREFIX = "HARM_CATEGORY_"
 REASONS = {"STOP": "stop", "MAX_TOKENS": "length", "RECITATION": "recitation"}
@@ -35,17 +35,21 @@ def response_of(answer: Mapping[str, Any], *, latency_s: float | None) -> Respon
     ratings = candidate.get("safetyRatings") or []
     blocked = said in BLOCKED or any(rating.get("blocked") for rating in ratings)
     reason = "safety" if said in BLOCKED and said != "RECITATION" else REASONS.get(said, "error")
+    text = "" if blocked else text_of(candidate)
+    grounding = None if blocked else _grounding(candidate, text)
     return Response(
-        text="" if blocked else text_of(candidate),
+        text=text,
         finish_reason="safety" if blocked and reason == "stop" else reason,
         blocked=blocked,
         safety=_scores(ratings),
-        citations=_citations(candidate),
+        citations=(*_citations(candidate), *(grounding.citations if grounding else ())),
         error=f"the model stopped with {said}" if reason == "error" else None,
         block_reason=said if blocked else None,
         latency_s=latency_s,
         raw=_raw(answer, candidate),
-        **tokens,
+        grounding=grounding,
+        prompt_tokens=tokens["prompt_tokens"],
+        output_tokens=tokens["output_tokens"],
     )
 
 
@@ -96,6 +100,35 @@ def _citations(candidate: Mapping[str, Any]) -> tuple[Citation, ...]:
         )
         for one in found
     )
+
+
+def _grounding(candidate: Mapping[str, Any], text: str) -> Grounding | None:
+    """Return what the service's own search found, and which of it each part of the answer rests on.
+
+    Segments count bytes of UTF-8; citations count characters.
+    """
+    told = candidate.get("groundingMetadata") or {}
+    pages = [chunk.get("web") or {} for chunk in told.get("groundingChunks") or []]
+    if not pages:
+        return None
+    encoded = text.encode("utf-8")
+    citations, cited = [], set()
+    for support in told.get("groundingSupports") or []:
+        segment = support.get("segment") or {}
+        start, end = (
+            len(encoded[: int(segment.get(key) or 0)].decode("utf-8", "ignore"))
+            for key in ("startIndex", "endIndex")
+        )
+        for place in support.get("groundingChunkIndices") or []:
+            if 0 <= place < len(pages):
+                page = pages[place]
+                citations.append(Citation(start, end, page.get("uri"), page.get("title")))
+                cited.add(place + 1)
+    passages = tuple(
+        Passage(str(page.get("uri") or ""), "", page.get("title"), page.get("uri"))
+        for page in pages
+    )
+    return Grounding(passages, tuple(sorted(cited)), (), tuple(citations))
 
 
 def _raw(answer: Mapping[str, Any], candidate: Mapping[str, Any]) -> Mapping[str, Any]:

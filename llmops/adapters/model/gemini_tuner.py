@@ -22,9 +22,9 @@ from llmops.adapters.bucket import Bucket
 from llmops.adapters.model.gemini_checkpoints import Checkpoint, Chooser, checkpoints_of
 from llmops.adapters.model.gemini_client import GeminiClient
 from llmops.adapters.model.gemini_examples import Fits, TuningFile, write_file
-from llmops.adapters.model.gemini_jobs import TuningJobs, Waiting
+from llmops.adapters.model.gemini_jobs import TuningJobs, Waiting, has_ended
 from llmops.adapters.model.gemini_limits import Limits, limits_of
-from llmops.errors import BackendError, ConfigError, DataError
+from llmops.errors import ConfigError, DataError
 from llmops.ports import Progress, Tuned, TuningRequest
 
 if TYPE_CHECKING:
@@ -109,14 +109,10 @@ class GeminiTuner:
             facts=_facts(job, data, epochs, chosen, measured),
         )
 
-    def follow(self, job: str, progress: Progress) -> None:
-        """Wait until a job that ``Pending`` named has ended, well or badly; pays for nothing."""
-        patient = Waiting(self.settings.waiting.poll_s, self.settings.waiting.deadline_s, None)
-        jobs = TuningJobs(self.client, self.bucket, patient, key="")
-        try:
-            jobs.follow(jobs.read(job), progress)
-        except BackendError:
-            return  # the step, run again, says what became of it
+    def has_ended(self, job: str) -> bool:
+        """Say whether a job that ``Pending`` named has ended, well or badly; costs nothing."""
+        jobs = TuningJobs(self.client, self.bucket, self.settings.waiting, key="")
+        return has_ended(jobs.read(job, deadline_s=0))
 
     # -------------------------------------------------------------------- data
 

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,8 @@ def _read(reply: httpx.Response, seconds: float) -> Response:
     choice = body["choices"][0]
     message = choice["message"]
     text = message.get("content") or message.get("refusal") or ""
-    return _response(text, choice.get("finish_reason"), body.get("usage") or {}, seconds)
+    usage = body.get("usage") or {}
+    return replace(_response(text, choice.get("finish_reason"), usage, seconds), raw=body)
 
 
 def _response(text: str, reason: str | None, usage: Mapping[str, Any], seconds: float) -> Response:

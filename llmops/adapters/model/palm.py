@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from llmops.ports import (
     Progress,
     Response,
     TokenScore,
+    TunedModel,
 )
 
 SERVICE = "text-bison"
@@ -109,6 +111,25 @@ class PalmClient:
             raise _retired(exc) from exc
         except ValueError as exc:  # the client's own word for a model that it does not know
             raise ConfigError(f"{SERVICE}: {exc}", hint=f"{RETIRED}: choose model=gemini") from exc
+
+
+def open_shelf(config: Mapping[str, Any], *, environment: Mapping[str, Any]) -> PalmShelf:
+    """Open the list of tuned models; it raises as ``open_generator`` does."""
+    return PalmShelf(PalmClient(config, environment))
+
+
+@dataclass(frozen=True)
+class PalmShelf:
+    """The models that were tuned from text-bison; their age is not told."""
+
+    client: PalmClient
+
+    def tuned(self) -> Sequence[TunedModel]:
+        """Return the tuned models by name."""
+        return [
+            TunedModel(name, ModelReference("palm", self.client.name, tuned=name))
+            for name in self.client.tuned_names()
+        ]
 
 
 class PalmGenerator:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -66,7 +67,7 @@ class BucketStore:
             try:
                 return self.put(path, "json")
             finally:
-                folder.rmdir()
+                shutil.rmtree(folder, ignore_errors=True)  # it stays where the text is known
 
     def _upload(self, sha256: str) -> None:
         """Write the object unless the bucket has it; one of another size is damaged, and made."""
@@ -268,7 +269,7 @@ class BucketStore:
                 return self.blobs.download(_object(sha256), path) and file_sha256(path) == sha256
             finally:
                 path.unlink(missing_ok=True)
-                folder.rmdir()
+                shutil.rmtree(folder, ignore_errors=True)  # it stays where the text is known
 
     def set_aside(self, sha256: str) -> None:
         """Keep a damaged object as ``*.bad``."""

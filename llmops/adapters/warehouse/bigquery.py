@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Bytes that BigQuery bills a table at least: https://cloud.google.com/bigquery/pricing
 LEAST_BILLED = 10 * 1024 * 1024
 PAGE_ROWS = 5_000  # rows of one answer over REST; BigQuery sends fewer if they are long
+_PREFIX = re.compile(r"gs://[a-z0-9][a-z0-9._-]+/[A-Za-z0-9._/=-]+")  # nothing that ends a literal
 _NO_LABEL = re.compile(r"[^a-z0-9_-]")
 _NO_TABLE = re.compile(r"Not found: (?:Table|Dataset) (?P<name>\S+)")
 
@@ -120,7 +121,7 @@ class BigQueryWarehouse:
     def preview(self, table: str, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the first rows that BigQuery keeps of a table; reading them is free."""
         found = self._found(table)
-        yield from self._pages(found.reference, found.schema, min(rows, found.num_rows or rows))
+        yield from self._pages(found, min(rows, found.num_rows or rows))
 
     def _names(self, dataset: str) -> list[str]:
         listed = self._ask(
@@ -206,6 +207,40 @@ class BigQueryWarehouse:
         job = bigquery_job.finished(self.client, submission, self.patience)
         return BigQueryResult(self, checked, job)
 
+    def export(
+        self,
+        sql: str,
+        to: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_bytes: int | None = None,
+        origin: Origin | None = None,
+    ) -> str:
+        """Let BigQuery write the rows to Cloud Storage; see the port."""
+        if not _PREFIX.fullmatch(to):
+            raise ConfigError(
+                f"BigQuery exports to Cloud Storage, not to {to}",
+                hint="set dataset.export_to=gs://BUCKET/FOLDER",
+            )
+        checked = self._checked(sql, parameters or {}, None)
+        allowed, setting = self._allowed(max_bytes)
+        if (estimate := checked.check.bytes or 0) > allowed:
+            raise Refused(
+                f"the export would scan {estimate:,} bytes, {setting} allows {allowed:,}",
+                hint="name fewer columns, or raise it",
+            )
+        uri = f"{to}-*.jsonl"
+        options = f"OPTIONS(uri='{uri}', format='JSON', overwrite=true)"
+        submission = bigquery_job.Submission(
+            sql=f"EXPORT DATA {options} AS\n{checked.text.checked}",
+            config=self._config(checked, allowed, origin),
+            name=_job_name(checked, origin, to=uri),
+            location=checked.location,
+            timeout_s=self.settings.timeout_s,
+        )
+        bigquery_job.finished(self.client, submission, self.patience)
+        return uri
+
     def _allowed(self, max_bytes: int | None) -> tuple[int, str]:
         most = self.settings.maximum_bytes_billed
         if max_bytes is not None and max_bytes <= most:
@@ -232,7 +267,7 @@ class BigQueryWarehouse:
         from google.cloud import bigquery
 
         config = bigquery.QueryJobConfig(
-            dry_run=True, use_query_cache=False, query_parameters=_job_parameters(given)
+            dry_run=True, use_query_cache=False, **_job_parameters(given)
         )
 
         def asked() -> Any:
@@ -254,19 +289,19 @@ class BigQueryWarehouse:
 
         return bigquery.QueryJobConfig(
             maximum_bytes_billed=max(allowed, LEAST_BILLED * max(1, len(checked.check.tables))),
-            query_parameters=_job_parameters(checked.parameters),
             labels=_labels(origin) if origin else {},
             job_timeout_ms=int(self.settings.timeout_s * 1000),
+            **_job_parameters(checked.parameters),
         )
 
     # --------------------------------------------------------------------- rows
 
-    def _pages(self, table: Any, schema: Any, total: int) -> Iterator[pa.RecordBatch]:
+    def _pages(self, table: BigQueryTable, total: int) -> Iterator[pa.RecordBatch]:
         """Yield rows of a table page by page; a page that breaks off is asked for again."""
         start = 0
         while start < total:
             page = self._ask(
-                functools.partial(self._page, table, schema, start, min(PAGE_ROWS, total - start))
+                functools.partial(self._page, table, start, min(PAGE_ROWS, total - start))
             )
             if page is None:
                 raise BackendError(
@@ -277,30 +312,32 @@ class BigQueryWarehouse:
             start += page.num_rows
             yield page
 
-    def _page(self, table: Any, schema: Any, start: int, rows: int) -> pa.RecordBatch | None:
+    def _page(self, table: BigQueryTable, start: int, rows: int) -> pa.RecordBatch | None:
         """Return one answer's rows; BigQuery decides how many fit, up to ``rows``."""
         listed = self.client.list_rows(
             table,
-            selected_fields=schema,
             start_index=start,
             max_results=rows,
             retry=ONCE,
             timeout=CALL_S,
         )
         page = next(iter(listed.to_arrow_iterable()), None)
-        return page and page.cast(schema_of(schema))
+        return page and page.cast(schema_of(table.schema))
 
-    def _streamed(self, table: Any, schema: Any) -> Iterator[pa.RecordBatch]:
+    def _streamed(self, table: BigQueryTable) -> Iterator[pa.RecordBatch]:
         """Yield rows by the Storage API: over gRPC, in Arrow from end to end."""
         from google.cloud import bigquery_storage
 
         make: Any = bigquery_storage.BigQueryReadClient
         reader = make(credentials=self.client._credentials)
-        listed = self.client.list_rows(table, selected_fields=schema)
+        listed = self.client.list_rows(table)
         with google.translated(bigquery_errors.SERVICE):
-            yield from listed.to_arrow_iterable(
-                bqstorage_client=reader, max_queue_size=1, max_stream_count=1
-            )
+            for batch in listed.to_arrow_iterable(
+                bqstorage_client=reader,
+                max_queue_size=1,
+                max_stream_count=1,  # several would mix up the order
+            ):
+                yield batch.cast(schema_of(table.schema))
 
     def _ask(self, call: Callable[[], Any]) -> Any:
         return self.patience.ask(call)
@@ -321,9 +358,9 @@ class BigQueryResult:
         table = self._warehouse._found(_full_name(self._job.destination))
         total = table.num_rows or 0
         if self._warehouse.settings.storage_api:
-            read = self._warehouse._streamed(table.reference, table.schema)
+            read = self._warehouse._streamed(table)
         else:
-            read = self._warehouse._pages(table.reference, table.schema, total)
+            read = self._warehouse._pages(table, total)
         for batch in read:
             self._rows += batch.num_rows
             yield batch
@@ -353,14 +390,15 @@ def _full_name(table: Any) -> str:
     return f"{table.project}.{table.dataset_id}.{table.table_id}"
 
 
-def _job_name(checked: Checked, origin: Origin | None) -> str:
+def _job_name(checked: Checked, origin: Origin | None, to: str | None = None) -> str:
     """Return the same name for the same query on behalf of the same step key.
 
     A job's id takes letters, digits, dashes and underscores, at most 1,024.
     """
     if origin is None:
         return f"llmops-{uuid.uuid4().hex}"
-    asked = digest([checked.text.settled, checked.check.tables, dict(checked.parameters)])
+    what = [checked.text.settled, checked.check.tables, dict(checked.parameters)]
+    asked = digest(what if to is None else [*what, to])
     return f"llmops-{origin.key[:24]}-{asked[:8]}"
 
 
@@ -370,5 +408,7 @@ def _labels(origin: Origin) -> dict[str, str]:
     return {name: _NO_LABEL.sub("-", value.lower())[:63] for name, value in labels.items()}
 
 
-def _job_parameters(given: Mapping[str, Parameter]) -> list[Any]:
-    return [query_parameter(name, value) for name, value in sorted(given.items())]
+def _job_parameters(given: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return what a job's config says of parameters: nothing if there are none."""
+    made = [query_parameter(name, value) for name, value in sorted(given.items())]
+    return {"query_parameters": made} if made else {}

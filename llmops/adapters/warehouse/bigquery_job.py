@@ -129,6 +129,8 @@ def _cancel(client: Client, job: QueryJob, patience: Patience) -> None:
 
 def _readable(client: Client, job: QueryJob, patience: Patience) -> bool:
     """Say whether the table that holds the result is still there; BigQuery keeps it for a day."""
+    if job.statement_type == "EXPORT_DATA":  # its result is files
+        return True
     table = functools.partial(client.get_table, job.destination)
     return patience.ask(_or_none(lambda: table(retry=ONCE, timeout=CALL_S))) is not None
 

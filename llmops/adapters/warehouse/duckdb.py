@@ -24,6 +24,7 @@ from llmops.adapters.warehouse.shelf import Shelf, StoredTable, table_name, writ
 from llmops.adapters.warehouse.types import bigquery_type, duckdb_type, quoted, text_literal
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, LlmopsError, Refused
+from llmops.files import disk_errors
 from llmops.ports import (
     Column,
     Origin,
@@ -143,6 +144,31 @@ class DuckDBWarehouse:
                 hint="name fewer columns, or raise dataset.max_bytes",
             )
         return DuckDBResult(self, translated)
+
+    def export(
+        self,
+        sql: str,
+        to: str,
+        *,
+        parameters: Mapping[str, Parameter] | None = None,
+        max_bytes: int | None = None,
+        origin: Origin | None = None,
+    ) -> str:
+        """Write the rows to one file; see the port. The rows are in the order of their content."""
+        import orjson
+
+        if "://" in to:
+            raise ConfigError(
+                f"{to}: the warehouse '{self.name}' is on this machine and writes only there",
+                hint="set dataset.export_to=null, or choose warehouse=bigquery",
+            )
+        result = self.query(sql, parameters=parameters, max_bytes=max_bytes, origin=origin)
+        path = Path(f"{to}.jsonl")
+        with disk_errors(path.parent, setting="store.path"), path.open("wb") as file:
+            for batch in result.batches():
+                for row in batch.to_pylist():
+                    file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        return str(path)
 
     def load(self, name: str, path: Path, *, replace_table: bool = False) -> Table:
         """Make a table of a CSV, Parquet or JSON Lines file, whole or not at all.

@@ -52,7 +52,10 @@
     const figures = [];
     if (answer.tokens !== null) figures.push(`${answer.tokens} tokens`);
     if (answer.loss !== null) figures.push(`loss on the reference ${answer.loss.toFixed(2)}`);
+    if (typeof answer.rouge === "number") figures.push(`ROUGE-L ${answer.rouge.toFixed(2)}`);
+    if (typeof answer.judge === "number") figures.push(`judge ${answer.judge.toFixed(2)}`);
     block.append(element("small", "", figures.join(", ")));
+    if (answer.reason) block.append(element("small", "", ` The judge: ${answer.reason}`));
     return block;
   }
 
@@ -97,12 +100,36 @@
       return texts.some((text) => text.toLowerCase().includes(wanted));
     }
 
-    onTyping(byId("answers-filter"), () => {
+    // What a row gained over the baseline: by the judge if it has judged, else by ROUGE-L.
+    function gain(row, name) {
+      const mine = row.answers[name], theirs = row.answers[data.baseline];
+      if (!mine || !theirs) return 0;
+      const score = (answer) => (typeof answer.judge === "number" ? answer.judge : answer.rouge || 0);
+      return score(mine) - score(theirs);
+    }
+
+    function noted(row, wanted) {
+      const notes = Object.values(row.answers).flatMap((answer) => answer.notes);
+      return wanted === "*" ? notes.length > 0 : notes.includes(wanted);
+    }
+
+    function choose() {
       const wanted = byId("answers-filter").value.trim().toLowerCase();
-      found = wanted ? data.rows.filter((row) => matches(row, wanted)) : data.rows;
+      const only = byId("answers-only").value;
+      const order = byId("answers-order").value;
+      found = data.rows.filter((row) => (!only || noted(row, only)) && (!wanted || matches(row, wanted)));
+      if (order !== "key") {
+        const sign = order[0] === "+" ? -1 : 1, name = order.slice(1);
+        const gains = new Map(found.map((row) => [row, gain(row, name)]));
+        found.sort((a, b) => sign * (gains.get(a) - gains.get(b)));
+      }
       first = 0;
       show();
-    });
+    }
+
+    onTyping(byId("answers-filter"), choose);
+    byId("answers-only").addEventListener("change", choose);
+    byId("answers-order").addEventListener("change", choose);
     byId("answers-back").addEventListener("click", () => turn(-1));
     byId("answers-next").addEventListener("click", () => turn(1));
     show();

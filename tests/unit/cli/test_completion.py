@@ -16,7 +16,7 @@ from llmops.cli.completion import SCRIPTS
 
 LINES = {
     "llmops val": ["validate"],
-    "llmops run +experiment=so": ["+experiment=so_python"],
+    "llmops run +experiment=so": ["+experiment=so_python", "+experiment=so_python_gemini"],
     "llmops run +experiment=mi": ["+experiment=mine"],
     "llmops run +experiment=so_python split=ra": ["split=random_80_20"],
     "llmops run -m +experiment=so_python split=group,ra": ["split=group,random_80_20"],

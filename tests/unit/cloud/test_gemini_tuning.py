@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -285,7 +286,8 @@ def test_a_step_may_end_early_and_go_on_waiting_for_the_same_job(cloud, request_
         tuner(cloud, waiting={"max_wait_s": 0}).tune(request_, quiet)
     assert caught.value.job in cloud.world.jobs
     cloud.world.jobs[caught.value.job].script = [("JOB_STATE_SUCCEEDED", None)]
-    tuner(cloud).follow(caught.value.job, quiet)
+    while not tuner(cloud).has_ended(caught.value.job):
+        time.sleep(0.01)
     tuner(cloud, waiting={"max_wait_s": 0}).tune(request_, quiet)
     assert len(cloud.world.jobs) == 1
 

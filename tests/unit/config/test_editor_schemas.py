@@ -74,7 +74,7 @@ def test_a_value_may_be_missing_or_an_interpolation(value: Any) -> None:
         ("model", {"kind": "local", "tuner": {"lora": {"rnak": 3}}}),
         ("experiment", {"tuning": {"max_step": 3}}),
         ("experiment", {"tunning": {}}),
-        ("evaluation", {"metrics": ["lose"]}),
+        ("evaluation", {"slices": ["tags"]}),
     ],
 )
 def test_a_slip_is_told(name: str, value: Any) -> None:

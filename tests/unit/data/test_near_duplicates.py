@@ -113,3 +113,20 @@ def test_a_band_has_as_many_rows_as_the_recall_allows(threshold, permutations):
 
     assert rows == 1 or recall(rows) >= 0.99
     assert all(recall(r) < 0.99 for r in range(rows + 1, permutations + 1))
+
+
+def test_every_near_pair_that_datasketch_finds_is_found(tmp_path):
+    from datasketch import MinHash, MinHashLSH
+
+    texts = variants(7)
+    lsh, theirs = MinHashLSH(threshold=NEAR.threshold, num_perm=NEAR.permutations), set()
+    sets = [shingle_set(text) for text in texts]
+    for number, shingles in enumerate(sets):
+        made = MinHash(num_perm=NEAR.permutations)
+        made.update_batch([" ".join(words).encode() for words in shingles])
+        theirs |= {(other, number) for other in lsh.query(made)}
+        lsh.insert(number, made)
+    near = {pair for pair in theirs if similarity(*(sets[n] for n in pair)) >= NEAR.threshold}
+    ours = {tuple(sorted(pair)) for pair in index(tmp_path, texts).pairs.tolist()}
+    assert len(near) > 10
+    assert near <= ours

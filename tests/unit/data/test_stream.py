@@ -220,6 +220,38 @@ def test_a_missing_column_is_named(tmp_path):
         run(tmp_path, [{"input_txt": "a question", "output_text": "an answer"}])
 
 
+def test_a_cell_of_fifty_megabytes_is_set_aside(tmp_path):
+    huge = {"input_text": "a question", "output_text": "caf\u00e9 " * 8_000_000}
+    made = run(tmp_path, [*rows(200), huge])
+    assert made.rules["max_answer_characters"] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(2**63 - 1, pa.int64()), (2**63, pa.uint64()), (float("nan"), pa.float64())]
+)
+def test_numbers_at_the_edge_are_the_group_that_they_are(tmp_path, value, kind):
+    given = pa.Table.from_pylist(rows(200))
+    other = pa.array([number % 7 for number in range(given.num_rows // 2)]).cast(kind)
+    edge = pa.array([value] * (given.num_rows - len(other)), kind)
+    table = given.append_column("author", pa.chunked_array([other, edge]).combine_chunks())
+    by_author = SplitSettings("group", 0.8, 0.1, 0.1, 42, ("author",))
+    made = stream.stream(
+        iter(table.to_batches(50)),
+        asked(Columns("input_text", "output_text", author="author")),
+        wanted(by_author),
+        output(tmp_path),
+        lambda *_: None,
+    )
+    assert len(made.groups.sizes) == 8
+    assert max(made.groups.sizes.values()) > 80
+
+
+def test_a_column_that_holds_no_text_is_named(tmp_path):
+    numbers = [{"input_text": 1, "output_text": "an answer"}]
+    with pytest.raises(ConfigError, match="'input_text' holds int64, not text"):
+        run(tmp_path, numbers)
+
+
 def test_a_memory_limit_too_small_says_the_least_that_works(tmp_path):
     with pytest.raises(ConfigError) as refused:
         run(tmp_path, rows(50), memory_limit="1MB")

@@ -251,3 +251,83 @@ def test_a_missing_safety_test_refuses(report):
         "safety_test catch_rate",
         "safety_test false_alarms",
     ]
+
+
+# ------------------------------------------- champion, margins, slices, control, judge
+
+
+def beside(**changes):
+    document = metrics_document()
+    return evidence(metrics={**document, **changes})
+
+
+def metrics_document():
+    return dict(evidence().metrics)
+
+
+def only(rule, given):
+    decision = decide(given, Policy("tuned", None, False, (rule,)))
+    return decision.reasons[-1]
+
+
+AGAINST = {"champion": {"loss": {"tuned": {"difference": 0.02, "low": -0.1, "high": 0.14}}}}
+
+
+@pytest.mark.parametrize(("by", "passed"), [(0.14, True), (0.13, False), (0.0, False)])
+def test_a_challenger_may_be_worse_by_the_margin_at_the_bound(by, passed):
+    contestants = {**metrics_document()["contestants"], "champion": {}}
+    given = beside(against=AGAINST, contestants=contestants)
+    assert only(Rule("loss", not_worse_than="champion", by=by), given).passed is passed
+
+
+def test_without_a_champion_there_is_nothing_to_be_worse_than():
+    rule = Rule("loss", not_worse_than="champion")
+    assert only(rule, beside(no_champion=True)).passed
+    assert not only(rule, beside()).passed  # nobody looked for one
+
+
+def test_a_rule_on_a_slice_judges_its_rows_and_every_one_of_a_kind():
+    contestants = {"tuned": {"loss": {"value": 2.0, "low": 1.8, "high": 2.2}}}
+    parts = [
+        {"by": "tag", "value": name, "rows": 9, "contestants": contestants, "paired": {}}
+        for name in ("list", "dict")
+    ]
+    given = beside(slices=parts)
+    assert only(Rule("loss", at_most=2.5, slice="tag:list"), given).passed
+    decision = decide(
+        given, Policy("tuned", None, False, (Rule("loss", at_most=2.1, slice="tag"),))
+    )
+    assert [reason.passed for reason in decision.reasons] == [False, False]
+    assert "in tag:list (9 rows)" in decision.reasons[0].text
+
+
+def test_a_slice_that_nobody_measured_refuses():
+    assert not only(Rule("loss", at_most=9.0, slice="tag:list"), beside(slices=[])).passed
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_learning_must_be_claimed_beyond_the_control(holds):
+    claim = {"metric": "loss", "difference": -0.2, "high": -0.1, "holds": holds, "text": "so"}
+    assert only(Rule("loss", beyond_control=True), beside(claims=[claim])).passed is holds
+    assert not only(Rule("loss", beyond_control=True), beside(claims=[])).passed
+
+
+@pytest.mark.parametrize(("low", "passed"), [(0.7, True), (0.5, False), (None, False)])
+def test_a_judge_counts_only_if_it_agrees_with_people_at_the_bound(low, passed):
+    contestants = {"tuned": {"judge": {"value": 0.9, "low": 0.8, "high": 0.95}}}
+    agreement = {"rate": 0.8, "low": low, "n": 40}
+    given = beside(contestants=contestants, judge={"agreement": agreement})
+    decision = decide(given, Policy("tuned", None, False, (Rule("judge", at_least=0.5),)))
+    assert decision.passed is passed
+
+
+def test_a_projects_own_metric_is_judged_by_what_the_evaluation_says_of_it():
+    own = {"value": 3.0, "low": 2.5, "high": 3.5, "unit": "stars", "better": "higher"}
+    given = beside(contestants={"tuned": {"stars": own}})
+    assert only(Rule("stars", at_least=2.0), given).passed
+    with pytest.raises(ConfigError, match="no metric 'moons'"):
+        only(Rule("moons", at_least=2.0), given)
+
+
+def test_a_limit_of_zero_is_a_limit():
+    assert Rule("blocked", at_most=0.0).conditions == ("at_most",)

@@ -74,6 +74,11 @@ def test_every_metric_names_each_column_that_it_reads():
         "output_tokens": [2],
         "truncated": [True],
         "blocked": [False],
+        "similarity": [0.5],
+        "valid": [True],
+        "latency_s": [0.1],
+        "cost": [0.01],
+        "judged": [0.5],
     }
     for metric in metrics.METRICS.values():
         read = {name: columns[name] for name in metric.columns}

@@ -25,6 +25,7 @@ LOOSER = [
     ("safety.output.max_cited_share", 0.1, 0.2, "safety"),
     ("safety.output.citation_licences", ["mit"], None, "safety"),
     ("safety.output.on_citation", "block", "flag", "safety"),
+    ("safety.output.ungrounded", "block", "flag", "safety"),
     ("safety.personal_data.kinds", ["keys", "card"], ["card"], "safety"),
     ("safety.personal_data.region", "US", "GB", "safety"),
     ("gate.safety", True, False, "safety"),

@@ -17,6 +17,7 @@ HOSTILE = "</script><script>alert(1)</script>&amp;\u2028'\"<img src=x onerror=al
 SECTIONS = (
     "gate",
     "results",
+    "scores",
     "curve",
     "counts",
     "data",

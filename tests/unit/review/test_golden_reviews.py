@@ -83,7 +83,7 @@ def _lock(overrides: list[str]) -> str:
     for node in build_graph(config["pipeline"], step_kinds()).nodes:
         settings = read_settings(node.kind, config, node.name)
         inputs = {name: outputs[str(edge)] for name, edge in node.takes.items()}
-        source = {"tables": {"a.b.c": "v1"}} if node.kind.source else {}
+        source = {"tables": {"a.b.c": "v1"}} if "warehouse" in node.kind.uses else {}
         key = step_key(node.kind, settings, inputs, source)
         given = {port.name: f"{node.name}-{port.name}" for port in node.kind.gives}
         outputs |= {f"{node.name}.{name}": sha256 for name, sha256 in given.items()}

@@ -105,7 +105,7 @@ class Bench:
         return Adapters(
             warehouse=unused,
             tuner=unused,
-            generator=self.generators or (lambda reference: unused()),
+            generator=self.generators or (lambda *_: unused()),
             scorer=lambda: catalog.adapter("scorer", config["safety"]["scorer"]),
             registry=lambda: catalog.adapter("registry", config["deploy"]["registry"], self.folder),
             encoder=self.encoder or unused,

@@ -50,7 +50,7 @@ class World:
     def write_test(self, questions):
         write_side(self.inputs["test"], questions)
 
-    def _open(self, reference):
+    def _open(self, reference, model=None, weights=None):
         self.opened.append(reference.adapter)
         return self.answerers[reference.adapter]
 

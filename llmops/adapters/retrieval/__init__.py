@@ -1,0 +1,1 @@
+"""Retrieval: which passages of a table fit a question."""

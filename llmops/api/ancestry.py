@@ -1,0 +1,90 @@
+"""Comparing runs, and walking from a thing to what it was made of and what was made of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmops.adapters.catalog import adapter
+from llmops.api.answering import serve_config
+from llmops.api.past import runs, workspace_store
+from llmops.config.project import workspace
+from llmops.errors import ConfigError
+from llmops.lineage.ancestry import Ancestry, Node, ancestry
+from llmops.lineage.comparison import Comparison
+from llmops.lineage.comparison import compare as compare_folders
+from llmops.lineage.run_folder import find_run
+from llmops.lineage.sweep import all_sweeps
+from llmops.ports import ModelVersion
+
+ANSWER = "ans_"  # how the ids of answers in the traffic log begin
+FILES = {"kind": "files", "path": ".llmops/registry"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A thing, and the graph that it stands in."""
+
+    node: Node
+    graph: Ancestry
+
+
+def compare(names: Sequence[str]) -> Comparison:
+    """Compare runs with the first of them: config, figures, the answers that changed most.
+
+    Raises:
+        ConfigError: If fewer than two are named, or one cannot be found or read.
+    """
+    if len(names) < 2:
+        raise ConfigError(
+            "one run cannot be compared", hint="llmops runs compare RUN RUN [RUN ...]"
+        )
+    folders = [find_run(workspace(), name) for name in names]
+    return compare_folders(folders, workspace_store())
+
+
+def lineage(name: str) -> Found:
+    """Find a run, sweep, dataset version, model, alias, file or answer, and all around it.
+
+    Raises:
+        ConfigError: If nothing or several things have that name, with the nearest.
+    """
+    graph = whole_ancestry()
+    if name.startswith(ANSWER):
+        _add_answer(graph, name)
+    return Found(graph.find(name), graph)
+
+
+def whole_ancestry() -> Ancestry:
+    """Return the graph of the whole workspace."""
+    return ancestry([run.record for run in runs()], registered(), _sweeps())
+
+
+def registered() -> Sequence[ModelVersion]:
+    """Return the versions of the workspace's registry of files."""
+    found: Sequence[ModelVersion] = adapter("registry", FILES, workspace()).list()
+    return found
+
+
+def _sweeps() -> Iterator[Mapping[str, Any]]:
+    for sweep in all_sweeps(workspace()):
+        with contextlib.suppress(ConfigError):
+            final = (sweep.asked().get("final") or {}).get("run_id")
+            ran = [member.run_id for member in sweep.members() if member.run_id]
+            yield {"id": sweep.id, "runs": ran, "final": final}
+
+
+def _add_answer(graph: Ancestry, name: str) -> None:
+    """Look an answer up in the traffic log and hang it below the model that gave it."""
+    from llmops.traffic.query import rows
+
+    folder = workspace() / serve_config()["log"]["path"]
+    quoted = name.replace("'", "''")
+    _, found = rows(folder, f"SELECT model, version, time FROM answers WHERE id = '{quoted}'")
+    for row in found:
+        answer = graph.add(Node("prediction", name, {"time": str(row["time"])}))
+        model = f"model:{row['model']}:{row['version']}"
+        if model in graph.nodes:
+            graph.link(model, answer, "answered")

@@ -1,0 +1,1 @@
+"""Answers that rest on retrieved passages, and chains of several prompts. Pure."""

@@ -1,0 +1,192 @@
+"""A run as OpenLineage run events (spec 2-0-2, https://openlineage.io/spec): plain dicts.
+
+The run is a job, each of its steps a child job with its inputs and outputs as datasets, named by
+their digests. Standard facets where the spec has one; what it has none for stands in facets that
+begin with ``llmops_``, whose schemas lie in ``docs/openlineage``. Sends nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llmops import __version__
+
+PRODUCER = f"urn:llmops:{__version__}"
+NAMESPACE = "llmops"
+SPEC = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
+FACETS = "https://openlineage.io/spec/facets"
+STANDARD: Mapping[str, str] = {
+    "parent": "1-1-0/ParentRunFacet.json#/$defs/ParentRunFacet",
+    "errorMessage": "1-0-1/ErrorMessageRunFacet.json#/$defs/ErrorMessageRunFacet",
+    "processing_engine": "1-1-1/ProcessingEngineRunFacet.json#/$defs/ProcessingEngineRunFacet",
+    "sql": "1-0-1/SQLJobFacet.json#/$defs/SQLJobFacet",
+    "jobType": "2-0-3/JobTypeJobFacet.json#/$defs/JobTypeJobFacet",
+    "outputStatistics": "1-0-2/OutputStatisticsOutputDatasetFacet.json"
+    "#/$defs/OutputStatisticsOutputDatasetFacet",
+    "version": "1-0-1/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet",
+}
+ENDS: Mapping[str, str] = {
+    "succeeded": "COMPLETE",
+    "refused": "COMPLETE",
+    "failed": "FAIL",
+    "interrupted": "ABORT",
+}
+STEP_ENDS: Mapping[str, str] = {"done": "COMPLETE", "cached": "COMPLETE", "failed": "FAIL"}
+
+
+def started(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the event that a run has begun."""
+    return [_event("START", record["started"], _run(record), _job(record))]
+
+
+def ended(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the events of a run that is over: each step's, RUNNING between, then the run's end."""
+    at = record["finished"] or record["started"]
+    events = []
+    for step in record["steps"]:
+        if step["status"] in STEP_ENDS:
+            events += _step_events(record, step, at)
+            events.append(_event("RUNNING", at, _run(record), _job(record)))
+    events.append(_event(ENDS[record["status"]], at, _run(record), _job(record)))
+    return events
+
+
+def event_id(*names: str) -> str:
+    """Return the UUID that OpenLineage asks for: the same for the same run and step."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, ":".join(("llmops", *names))))
+
+
+def _event(
+    kind: str,
+    at: str,
+    run: Mapping[str, Any],
+    job: Mapping[str, Any],
+    inputs: Sequence[Mapping[str, Any]] = (),
+    outputs: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    return {
+        "eventType": kind,
+        "eventTime": at.replace("Z", "+00:00"),
+        "producer": PRODUCER,
+        "schemaURL": SPEC,
+        "run": run,
+        "job": job,
+        "inputs": list(inputs),
+        "outputs": list(outputs),
+    }
+
+
+def _run(record: Mapping[str, Any]) -> dict[str, Any]:
+    facets = {
+        "processing_engine": _standard(
+            "processing_engine",
+            version=__version__,
+            name=f"llmops {(record.get('engine') or {}).get('kind', '')}".strip(),
+        ),
+        "llmops_config": _own(
+            "config", digest=record["config_digest"], overrides=list(record["overrides"])
+        ),
+    }
+    error = record.get("error")
+    if error:  # its text may quote rows, so only where it happened is told
+        where = f"step {error['step']} failed" if error.get("step") else "the run failed"
+        facets["errorMessage"] = _standard(
+            "errorMessage", message=where, programmingLanguage="python"
+        )
+    facets |= dict(_results(record))
+    return {"runId": event_id(record["run_id"]), "facets": facets}
+
+
+def _results(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    prompt, model = record.get("prompt"), record.get("model")
+    metrics, safety = record.get("metrics"), record.get("safety")
+    if prompt:
+        yield "llmops_prompt", _own("prompt", name=prompt["name"], sha256=prompt["sha256"])
+    if record.get("dataset_version"):
+        counts = {name: rows for name, rows in (record.get("counts") or {}).items() if rows}
+        yield "llmops_split", _own("split", version=record["dataset_version"], rows=counts)
+    if model:
+        known = {name: value for name, value in model.items() if value is not None}
+        yield "llmops_model", _own("model", **known)
+    if metrics:
+        figures = {
+            f"{who}.{name}": figure["value"]
+            for who, found in metrics["contestants"].items()
+            for name, figure in found.items()
+            if figure.get("value") is not None
+        }
+        side = record.get("scored_on", "test")
+        yield "llmops_evaluation", _own("evaluation", side=side, figures=figures)
+    if safety:
+        scorer = safety.get("scorer") or {}
+        judged = {
+            who: bool(found.get("passed"))
+            for who, found in (safety.get("contestants") or {}).items()
+        }
+        yield (
+            "llmops_safety",
+            _own(
+                "safety",
+                isSafetyEvaluation=bool(scorer.get("is_safety_evaluation")),
+                passed=judged,
+            ),
+        )
+
+
+def _job(record: Mapping[str, Any]) -> dict[str, Any]:
+    kind = _standard("jobType", processingType="BATCH", integration="LLMOPS", jobType="RUN")
+    return {"namespace": NAMESPACE, "name": record["experiment"], "facets": {"jobType": kind}}
+
+
+def _step_events(
+    record: Mapping[str, Any], step: Mapping[str, Any], at: str
+) -> list[dict[str, Any]]:
+    parent = {
+        "run": {"runId": event_id(record["run_id"])},
+        "job": {"namespace": NAMESPACE, "name": record["experiment"]},
+    }
+    facets = {"parent": _standard("parent", **parent, root=parent)}
+    run = {"runId": event_id(record["run_id"], step["name"]), "facets": facets}
+    kind = _standard("jobType", processingType="BATCH", integration="LLMOPS", jobType="STEP")
+    job: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "name": f"{record['experiment']}.{step['name']}",
+        "facets": {"jobType": kind},
+    }
+    query = (step.get("settings") or {}).get("dataset.query")
+    if query:
+        job["facets"]["sql"] = _standard("sql", query=str(query))
+    inputs = [
+        {"namespace": NAMESPACE, "name": sha256, "facets": {}}
+        for sha256 in (step.get("inputs") or {}).values()
+    ]
+    source = (record.get("source") or {}).get("name")
+    if query and source:
+        scheme, _, name = str(source).partition("://")
+        inputs.append({"namespace": scheme, "name": name or scheme, "facets": {}})
+    outputs = [_output(one) for one in (step.get("outputs") or {}).values()]
+    return [
+        _event("START", record["started"], run, job, inputs),
+        _event(STEP_ENDS[step["status"]], at, run, job, inputs, outputs),
+    ]
+
+
+def _output(artifact: Mapping[str, Any]) -> dict[str, Any]:
+    known = {"rowCount": artifact.get("rows"), "size": artifact.get("bytes")}
+    counts = {name: value for name, value in known.items() if value is not None}
+    return {
+        "namespace": NAMESPACE,
+        "name": artifact["sha256"],
+        "facets": {"version": _standard("version", datasetVersion=artifact["sha256"][:12])},
+        "outputFacets": {"outputStatistics": _standard("outputStatistics", **counts)},
+    }
+
+
+def _standard(facet: str, /, **fields: Any) -> dict[str, Any]:
+    return {"_producer": PRODUCER, "_schemaURL": f"{FACETS}/{STANDARD[facet]}", **fields}
+
+
+def _own(facet: str, /, **fields: Any) -> dict[str, Any]:
+    return {"_producer": PRODUCER, "_schemaURL": f"urn:llmops:facet:{facet}:1", **fields}

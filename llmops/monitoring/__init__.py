@@ -1,0 +1,1 @@
+"""What answering looks like now, against how it looked before. Pure."""

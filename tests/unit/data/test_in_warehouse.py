@@ -1,0 +1,245 @@
+"""Prepared in the warehouse or on this machine, the same rows are on the same sides."""
+
+import dataclasses
+import json
+import random
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from data_harness import config, settings
+
+from llmops.data.pushdown import SPACES
+from llmops.errors import ConfigError, DataError
+from llmops.plan.kinds import Adapters, Work
+from llmops.steps import prepare
+from tests.fakes.bigquery import bigquery, bigquery_client, duckdb_with
+from tests.fakes.faults import serve
+
+TABLE = "shop.support.pairs"
+QUERY = f"SELECT input_text, output_text FROM `{TABLE}`"
+PIECES = (
+    *("list", "caf\u00e9", "\u65e5\u672c", "e\u0301", "line\r\nend", "cr\rend", "a\u2028b", "'q'"),
+    *(
+        '"q"',
+        "\\u0041",
+        "tab\t",
+        " \n",
+        "\u00a0",
+        "\x1c",
+        "\ufffd",
+        "{{ question }}",
+        "% _",
+        "\U0001f600",
+    ),
+)
+KEEP = {"html": "keep", "role_tags": "keep", "control_characters": "keep"}
+
+
+def rows(count, seed=3):
+    draw, made = random.Random(seed), []
+    for number in range(count):
+        question = f"question {draw.randrange(count)} " + " ".join(draw.choices(PIECES, k=4))
+        answer = f"answer {draw.randrange(count)} " + "".join(draw.choices(PIECES, k=2))
+        made.append({"input_text": question, "output_text": answer if number % 40 else None})
+    twins = [{**row, "input_text": row["input_text"] + " \n"} for row in made[: count // 8]]
+    return [*made, *twins, {"input_text": " \u3000", "output_text": "an answer"}, *made[:5]]
+
+
+def asked(**changes):
+    kept = dict.fromkeys(("email", "phone", "ip", "card", "iban", "keys"), "keep")
+    given = {"split__method": "hash", "split__by": [], "dataset__texts": KEEP}
+    values = config(**given | {"dataset__personal": kept} | changes)
+    values["dataset"] |= {
+        "query": QUERY,
+        "parameters": {},
+        "max_rows": values["dataset"].get("max_rows"),
+        "max_bytes": None,
+        "runs_in": values["dataset"].get("runs_in", "warehouse"),
+        "export_to": values["dataset"].get("export_to"),
+    }
+    return values
+
+
+def run(values, warehouse, to):
+    to.mkdir()
+    work = Work(
+        step="prepare",
+        key="0" * 64,
+        run_id="test",
+        experiment="test",
+        settings=settings(prepare.KIND, values),
+        inputs={},
+        digests={},
+        outputs={port.name: to / port.name for port in prepare.KIND.gives},
+        adapters=Adapters(lambda: warehouse, *[None] * (len(dataclasses.fields(Adapters)) - 1)),
+        progress=lambda done, total, note="": None,
+        scratch=to / "scratch",
+    )
+    return prepare.KIND.run(work)
+
+
+def lines(folder, card, side, format):
+    """Return the lines of a side, parsed, in an order of their own."""
+    (name,) = (f["name"] for f in card["files"] if (f["side"], f["format"]) == (side, format))
+    text = (folder / "files" / name).read_text("utf-8")
+    found = (json.loads(line) for line in text.split("\n") if line)
+    return sorted(json.dumps(line, sort_keys=True) for line in found)
+
+
+def card_of(folder):
+    return json.loads((folder / "card").read_text())
+
+
+@pytest.mark.parametrize("by", [[], ["question"], ["answer"]])
+def test_both_ways_give_the_same_rows_on_the_same_sides(tmp_path, by):
+    warehouse = duckdb_with(tmp_path, TABLE, rows(400))
+    changes = {
+        "split__by": by,
+        "prompt__system": "Be 'brief'.",
+        "dataset__formats": ["gemini", "chat"],
+    }
+    there = run(asked(**changes), warehouse, tmp_path / "there")
+    here = run(asked(dataset__runs_in="here", **changes), warehouse, tmp_path / "here")
+    pushed, local = card_of(tmp_path / "there"), card_of(tmp_path / "here")
+    assert pushed["rows"] == local["rows"]
+    assert pushed["leakage"]["exact"] == local["leakage"]["exact"]
+    for name in ("in", "good", "quarantined", "duplicates", "rules"):
+        assert there.facts[name] == here.facts[name]
+    for side in ("train", "validation", "test"):
+        for format in ("gemini", "chat"):
+            pair = [
+                lines(tmp_path / at, card_of(tmp_path / at), side, format)
+                for at in ("here", "there")
+            ]
+            assert pair[0] == pair[1]
+
+
+def test_the_version_is_of_the_rows_whatever_their_order(tmp_path):
+    given, versions = rows(100), set()
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        warehouse = duckdb_with(folder, TABLE, given)
+        versions.add(run(asked(), warehouse, folder / "out").facts["dataset_version"])
+        given.reverse()
+    assert len(versions) == 1
+    warehouse = duckdb_with(tmp_path, TABLE, given[1:60])
+    assert run(asked(), warehouse, tmp_path / "out").facts["dataset_version"] not in versions
+
+
+def test_rules_that_sql_knows_count_the_same(tmp_path):
+    warehouse = duckdb_with(tmp_path, TABLE, rows(300))
+    changes = {
+        "dataset__rules": {
+            **config()["dataset"]["rules"],
+            "max_question_characters": 40,
+            "min_answer_characters": 12,
+            "answer_pattern": "answer [0-9]*[02468]\\b",
+        }
+    }
+    there = run(asked(**changes), warehouse, tmp_path / "there")
+    here = run(asked(dataset__runs_in="here", **changes), warehouse, tmp_path / "here")
+    assert there.facts["rules"] == here.facts["rules"]
+    assert len(there.facts["rules"]) >= 4
+
+
+def test_what_arrow_trims_is_what_the_sql_trims():
+    every = [c for c in map(chr, range(0x110000)) if not 0xD800 <= ord(c) < 0xE000]
+    trimmed = pc.utf8_rtrim_whitespace(pa.array(every)).to_pylist()
+    blank = {c for c, left in zip(every, trimmed, strict=True) if not left}
+    assert blank == set(SPACES)
+
+
+# ------------------------------------------------------------------- on BigQuery
+
+
+def test_bigquery_exports_to_the_bucket_and_sends_no_row(tmp_path):
+    given = [{**row, "input_text": row["input_text"].replace("\x1c", "")} for row in rows(120)]
+    behind = duckdb_with(tmp_path, TABLE, given)
+    app = bigquery(behind)
+    with serve(app) as server:
+        warehouse = bigquery_client(server, tmp_path)
+        values = asked(dataset__export_to="gs://shop-data/sets", dataset__formats=["gemini"])
+        there = run(values, warehouse, tmp_path / "there")
+    state = app.state.bigquery
+    card = card_of(tmp_path / "there")
+    uris = {file["side"]: file["name"] for file in card["files"]}
+    assert uris["train"] == f"gs://shop-data/sets/train-{card['dataset_version']}.gemini-*.jsonl"
+    for side, uri in uris.items():
+        assert len(state.exports[uri]) == card["rows"][side]
+    read = max(table.num_columns for table in state.results.values() if table.num_rows)
+    assert there.facts["runs_in"] == "warehouse"
+    assert read <= 4
+    here = run(asked(dataset__runs_in="here"), behind, tmp_path / "here")
+    assert here.facts["good"] == there.facts["good"]
+    assert card["rows"] == card_of(tmp_path / "here")["rows"]
+
+
+def test_bigquery_needs_a_bucket(tmp_path):
+    with serve(bigquery(duckdb_with(tmp_path, TABLE, rows(100)))) as server:
+        warehouse = bigquery_client(server, tmp_path)
+        with pytest.raises(ConfigError, match="exports to Cloud Storage") as refused:
+            run(asked(), warehouse, tmp_path / "out")
+    assert "dataset.export_to" in refused.value.hint
+
+
+# ------------------------------------------------------------------- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"split__method": "group", "split__by": ["question"]}, "split.method group"),
+        ({"split__by": ["author"]}, r"split.by \[author\]"),
+        ({"dataset__texts": {**KEEP, "html": "text"}}, "dataset.texts.html"),
+        ({"dataset__max_rows": 10}, "dataset.max_rows"),
+        ({"prompt__template": "{{ question | upper }}"}, "prompt.template"),
+        ({"dataset__export_to": "gs://bucket/folder"}, "on this machine"),
+    ],
+)
+def test_what_has_no_sql_is_refused_by_its_key(tmp_path, changes, named):
+    warehouse = duckdb_with(tmp_path, TABLE, rows(100))
+    values = asked()
+    for path, value in changes.items():
+        group, key = path.split("__")
+        values[group][key] = value
+    with pytest.raises(ConfigError, match=named):
+        run(values, warehouse, tmp_path / "out")
+
+
+@pytest.mark.parametrize("cloud", [False, True])
+def test_a_query_that_takes_other_rows_each_time_is_refused(tmp_path, cloud):
+    behind = duckdb_with(tmp_path, TABLE, rows(100))
+    values = asked()
+    values["dataset"]["query"] = QUERY + " LIMIT 50"
+    with serve(bigquery(behind)) as server:
+        warehouse = bigquery_client(server, tmp_path) if cloud else behind
+        with pytest.raises(ConfigError, match="LIMIT without ORDER BY"):
+            run(values, warehouse, tmp_path / "out")
+
+
+def test_the_plan_says_where_it_runs_and_why(tmp_path):
+    warehouse = duckdb_with(tmp_path, TABLE, rows(100))
+    adapters = Adapters(lambda: warehouse, *[None] * (len(dataclasses.fields(Adapters)) - 1))
+    there = prepare.source(settings(prepare.KIND, asked()), adapters).notes
+    assert any("in the warehouse, as dataset.runs_in says" in note for note in there)
+    here = prepare.source(settings(prepare.KIND, asked(dataset__runs_in="here")), adapters).notes
+    assert any("on this machine" in note for note in here)
+
+
+def test_no_rows_are_refused(tmp_path):
+    warehouse = duckdb_with(tmp_path, TABLE, rows(100))
+    values = asked()
+    values["dataset"]["query"] = QUERY + " WHERE input_text = 'nobody wrote this'"
+    with pytest.raises(DataError, match="no rows"):
+        run(values, warehouse, tmp_path / "out")
+
+
+def test_too_many_bad_rows_are_refused_before_anything_is_exported(tmp_path):
+    warehouse = duckdb_with(tmp_path, TABLE, rows(100))
+    values = asked()
+    values["dataset"]["rules"] = {**values["dataset"]["rules"], "max_bad_fraction": 0.0}
+    with pytest.raises(DataError, match="max_bad_fraction"):
+        run(values, warehouse, tmp_path / "out")
+    assert not (tmp_path / "out" / "files").exists()

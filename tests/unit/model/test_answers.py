@@ -1,0 +1,127 @@
+"""Answers kept by content: asked once, and again when anything that decides them changes."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from llmops.adapters.model.answers import Kept, KeptGenerator, identity
+from llmops.ports import Citation, GenerationSettings, Message, ModelReference, Response
+from tests.unit.steps.judging import Answerer
+
+SETTINGS = GenerationSettings(max_new_tokens=8)
+MODEL = {"kind": "local", "base": "small", "tuner": {"rank": 1}}
+REFERENCE = ModelReference("local", "small")
+
+
+def chats(*questions):
+    return [(Message("user", question),) for question in questions]
+
+
+def quiet(done, total, note=""):
+    """Report progress to nobody."""
+
+
+class World:
+    def __init__(self, folder):
+        self.folder, self.model, self.opened = folder, Answerer("base"), 0
+
+    def _open(self):
+        self.opened += 1
+        return self.model
+
+    def generator(self, *, fresh=False, model=MODEL, reference=REFERENCE):
+        kept = Kept(self.folder / "answers.sqlite", fresh)
+        return KeptGenerator(kept, identity(model, reference), True, self._open)
+
+    def ask(self, *questions, settings=SETTINGS, **options):
+        found = self.generator(**options).generate(chats(*questions), settings, quiet)
+        return [one.text for one in found]
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def test_a_question_is_asked_once_and_a_model_with_nothing_to_do_is_not_opened(world):
+    first = world.ask("a", "b")
+    assert world.ask("b", "a") == first[::-1]
+    assert (len(world.model.asked), world.opened) == (2, 1)
+
+
+def test_only_what_is_new_is_asked(world):
+    world.ask("a")
+    assert world.ask("a", "c", "a") == ["base: a", "base: c", "base: a"]
+    assert len(world.model.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": replace(SETTINGS, max_new_tokens=9)},
+        {"settings": replace(SETTINGS, seed=1)},
+        {"model": MODEL | {"precision": "fp32"}},
+        {"reference": replace(REFERENCE, adapter="ad")},
+        {"fresh": True},
+    ],
+)
+def test_what_decides_an_answer_makes_it_another(world, change):
+    world.ask("a")
+    world.ask("a", **change)
+    assert len(world.model.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"settings": replace(SETTINGS, batch_rows=3)},
+        {"model": MODEL | {"tuner": {"rank": 2}, "timeout_s": 9}},
+    ],
+)
+def test_what_decides_nothing_changes_nothing(world, same):
+    world.ask("a")
+    world.ask("a", **same)
+    assert len(world.model.asked) == 1
+
+
+def test_a_failed_request_is_asked_again(world):
+    world.ask("FAIL", "a")
+    world.ask("FAIL", "a")
+    assert len(world.model.asked) == 3
+
+
+def test_after_a_crash_what_was_answered_is_there(world):
+    world.model.crash_after = 5
+    with pytest.raises(KeyboardInterrupt):
+        world.ask(*"abcdefgh")
+    world.model.crash_after = None
+    world.ask(*"abcdefgh")
+    assert len(world.model.asked) == 8
+
+
+def test_an_answer_comes_back_whole(world):
+    answer = Response(
+        "half \ud800", "stop", 3, 4, citations=(Citation(0, 4, uri="urn:x"),), latency_s=0.5
+    )
+    world.model._answer = lambda question: answer
+    (first,) = world.generator().generate(chats("a"), SETTINGS, quiet)
+    (again,) = world.generator().generate(chats("a"), SETTINGS, quiet)
+    assert first == again == answer
+
+
+def test_a_likelihood_is_measured_once(world):
+    pairs = [(chats("a")[0], "the answer"), (chats("b")[0], "the answer")]
+    first = list(world.generator().score(pairs, quiet))
+    assert list(world.generator().score(reversed(pairs), quiet)) == first[::-1]
+    assert world.opened == 1
+
+
+def test_no_text_of_a_question_is_kept_but_in_its_digest(world):
+    world.ask("a very private question BLOCK")
+    with sqlite3.connect(world.folder / "answers.sqlite") as connection:
+        rows = connection.execute("SELECT key, body FROM answers").fetchall()
+    connection.close()
+    assert "private" not in str(rows)

@@ -1,0 +1,134 @@
+"""Evaluation sets: their forms, what pins them, and their rows in train."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from judging import write_side
+
+from llmops.data.evaluation_sets import read_set
+from llmops.errors import ConfigError, DataError
+from llmops.plan.kinds import Work
+from llmops.steps.evaluation_set import KIND, Settings
+
+LONG = "open the file with a context manager and read all of its lines one by one"
+
+
+def write(folder, *rows):
+    path = folder / "set.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return path
+
+
+def run(folder, path, form="questions", train=None, sha256=None):
+    settings = Settings((str(path),), form, sha256)
+    outputs = {name: folder / name for name in ("test", "card")}
+    work = Work(
+        step="benchmark",
+        key="0" * 64,
+        run_id="run",
+        settings=settings,
+        inputs={"train": train} if train else {},
+        digests={},
+        outputs=outputs,
+        adapters=None,
+        progress=lambda *_: None,
+        scratch=folder,
+    )
+    KIND.run(work)
+    return pq.read_table(outputs["test"]).to_pylist(), json.loads(outputs["card"].read_text())
+
+
+def test_pairs_under_any_usual_name_become_test_rows_once(tmp_path):
+    rows, card = run(
+        tmp_path,
+        write(
+            tmp_path,
+            {"question": "q1", "answer": "a1"},
+            {"input_text": "q2", "output_text": "a2"},
+            {"prompt": "q1", "completion": "a1"},
+        ),
+    )
+    assert sorted((row["input_text"], row["output_text"]) for row in rows) == [
+        ("q1", "a1"),
+        ("q2", "a2"),
+    ]
+    assert [row["row_key"] for row in rows] == sorted(row["row_key"] for row in rows)
+    assert (card["rows"]["test"], card["duplicates"]) == (2, 1)
+
+
+@pytest.mark.parametrize("answer", [1, "B", " b "])
+def test_choices_are_listed_by_letter_and_the_letter_is_the_answer(tmp_path, answer):
+    row = {"question": "Which?", "choices": ["one", "two"], "answer": answer}
+    (found,) = read_set([write(tmp_path, row)], "choices")
+    assert found == ("Which?\nA. one\nB. two", "B")
+
+
+def test_logs_give_the_requests_that_people_corrected(tmp_path):
+    path = write(tmp_path, {"question": "q1", "corrected": "a1"}, {"question": "q2"})
+    assert list(read_set([path], "logs")) == [("q1", "a1")]
+
+
+@pytest.mark.parametrize(
+    ("form", "row"),
+    [
+        ("questions", "{"),
+        ("questions", {"question": "q"}),
+        ("questions", {"question": " ", "answer": "a"}),
+        ("choices", {"question": "q", "choices": ["a"], "answer": 0}),
+        ("choices", {"question": "q", "choices": ["a", "b"], "answer": 2}),
+        ("choices", {"question": "q", "choices": ["a", "b"], "answer": True}),
+        ("logs", {"corrected": "a"}),
+    ],
+)
+def test_a_line_that_is_no_row_is_named_with_an_example(tmp_path, form, row):
+    with pytest.raises(DataError, match=r"set\.jsonl, line 1") as caught:
+        list(read_set([write(tmp_path, row)], form))
+    assert "{" in caught.value.hint
+
+
+def test_rows_that_stand_in_train_are_counted_exactly_and_by_runs_of_words(tmp_path):
+    train = write_side(tmp_path / "train.parquet", ["known  question", f"How to {LONG}?"])
+    path = write(
+        tmp_path,
+        {"question": "Known question", "answer": "x"},
+        {"question": f"Please {LONG}, or else", "answer": "y"},
+        {"question": "new", "answer": "z"},
+    )
+    _, card = run(tmp_path, path, train=train)
+    assert card["leakage"]["exact"]["rows"] == 1
+    assert card["leakage"]["near"]["rows"] == 2
+
+
+def test_without_train_nothing_is_known_of_contamination(tmp_path):
+    _, card = run(tmp_path, write(tmp_path, {"question": "q", "answer": "a"}))
+    assert card["leakage"] is None
+
+
+def test_a_changed_file_is_another_set_and_a_pinned_one_is_refused(tmp_path):
+    path = write(tmp_path, {"question": "q", "answer": "a"})
+    before = KIND.source(Settings((str(path),), "questions", None), None).facts["sha256"]
+    run(tmp_path, path, sha256=before)
+    write(tmp_path, {"question": "q", "answer": "b"})
+    with pytest.raises(ConfigError, match="pins"):
+        run(tmp_path, path, sha256=before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (Settings((), "questions", None), "names no file"),
+        (Settings(("nowhere.jsonl",), "questions", None), "is not there"),
+        (Settings(("nowhere.jsonl",), "riddles", None), "form is 'riddles'"),
+    ],
+)
+def test_a_set_that_cannot_be_is_a_config_error(settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        KIND.source(settings, None)
+
+
+def test_an_empty_set_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no rows"):
+        run(tmp_path, write(tmp_path, ""))
