@@ -24,7 +24,7 @@ install = $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PINS) -b $(P
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint check bench bench-data lock revisions peers smoke-gcp clean
+.PHONY: help setup run test lint check bench bench-data lock revisions peers smoke-gcp faults clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
@@ -46,6 +46,10 @@ lint: $(VENV)/.dev ## formatting, lint, types, floors
 
 check: lint ## lint, and the quick tests that need no model
 	$(PYTEST) -m 'not slow and not model'
+
+faults: $(VENV)/.dev ## hit every file operation with every fault, in thousands; a quarter of an hour
+	$(BIN)/python -m tests.faults.campaign
+	LLMOPS_SIGNAL_SEEDS=100 LLMOPS_ROUNDS=50 $(PYTEST) tests/faults
 
 bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
 	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 5000000 same

@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.faults import invariants
 from tests.faults.injection import FAULTS, Ended, Fault, operate
-from tests.faults.workloads import WORKLOADS, Workload, in_this_process
+from tests.faults.workloads import GC, WORKLOADS, Workload, in_this_process
 
 PROMISED = (0, 3, 5)  # done; refused; a backend failed
 KILLED = -9
@@ -51,7 +51,7 @@ def bench(workload: Workload, folder: Path) -> Bench:
     with _copy(project) as (copy, log):
         ended = operate(workload.work, copy, log, Fault())
         assert ended.code == 0, ended.said
-        return Bench(workload, project, ended.operations, invariants.results(copy))
+        return Bench(workload, project, ended.operations, workload.results(copy))
 
 
 def _warm(workload: Workload, project: Path) -> None:
@@ -77,27 +77,18 @@ def inject(ready: Bench, fault: Fault) -> list[str]:
     with _copy(ready.project) as (copy, log):
         struck = operate(ready.workload.work, copy, log, fault)
         wrong = [*_message(struck, fault), *invariants.violations(copy)]
+        wrong += ready.workload.lost(copy, struck.said)
         again = operate(ready.workload.work, copy, log, Fault())
         if again.code:
             return [*wrong, f"the second run ended with {again.code}: {again.said[-2000:]}"]
         wrong += invariants.violations(copy)
-        if invariants.results(copy) != ready.results:
+        if ready.workload.results(copy) != ready.results:
             wrong.append("the second run ended in other results than an undisturbed one")
-        operate(_commands_of_gc, copy, log, Fault())
+        cleared = operate(GC, copy, log, Fault())
+        if cleared.code:
+            wrong.append(f"gc ended with {cleared.code}: {cleared.said[-2000:]}")
         wrong += [f"left behind: {name}" for name in invariants.left_behind(copy)]
         return wrong
-
-
-def _commands_of_gc() -> int:
-    from pathlib import Path as P
-
-    from llmops.adapters.store.folder import FolderStore
-    from llmops.files import clear_left_behind
-
-    FolderStore(P(".llmops/store")).clear_temporary()
-    for f in P("runs").glob("*/*/"):
-        clear_left_behind(f)
-    return 0
 
 
 def _message(struck: Ended, fault: Fault) -> list[str]:

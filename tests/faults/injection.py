@@ -22,9 +22,13 @@ from typing import Any
 
 NAMED = ("open", "mkdir", "rmdir", "unlink", "link", "symlink", "chmod")  # of os, by a path
 MOVES = ("rename", "replace")  # of os, by two paths
-HELD = ("fsync", "ftruncate")  # of os, by a descriptor
+HELD = ("fsync", "fdatasync", "ftruncate")  # of os, by a descriptor
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EMFILE": errno.EMFILE}
 FAULTS = ("kill", "short", *ERRORS)
+NEEDS_ROOM = (
+    *("write", "create", "mkdir", "link", "symlink", "rename"),
+    *("fsync", "fdatasync"),
+)
 READING = frozenset("r")
 LOST_COUNT = 99  # exit code of a fork in which the harness itself failed
 
@@ -41,7 +45,16 @@ class Fault:
         if self.kind == "short":
             return operation == "write"
         if self.kind == "ENOSPC":
-            return operation in ("write", "create", "mkdir", "link", "symlink", "fsync", "rename")
+            return operation in (
+                "write",
+                "create",
+                "mkdir",
+                "link",
+                "symlink",
+                "fsync",
+                "fdatasync",
+                "rename",
+            )
         if self.kind == "EMFILE":
             return operation in ("create", "read")
         return True
@@ -107,7 +120,7 @@ class _Operations:
     @contextmanager
     def wrapped(self) -> Iterator[None]:
         """Put the wrapped functions in place of the real ones."""
-        before = {name: getattr(os, name) for name in (*NAMED, *MOVES, *HELD, "close")}
+        before = {name: getattr(os, name) for name in (*NAMED, *MOVES, *HELD, "write", "close")}
         opened = io.open
         for name in NAMED:
             setattr(os, name, self._named(name, before[name]))
@@ -115,6 +128,7 @@ class _Operations:
             setattr(os, name, self._move(before[name]))
         for name in HELD:
             setattr(os, name, self._on_held(name, before[name]))
+        os.write = self._write
         os.close = self._close(before["close"])
         io.open = builtins.open = self._open(opened)
         try:
@@ -179,6 +193,11 @@ class _Operations:
             return real(handle, *args)
 
         return wrapper
+
+    def _write(self, handle: int, data: Any) -> int:
+        if handle in self.held:
+            self.happens("write", lambda: self.real_write(handle, data[: len(data) // 2]))
+        return self.real_write(handle, data)
 
     def _close(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(handle: int) -> Any:

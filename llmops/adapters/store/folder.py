@@ -252,7 +252,7 @@ class FolderStore:
         """Return the readable reports of a run by the name of their step."""
         found = {}
         for path in sorted((self.root / "runs" / run_id).glob("*.json")):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(FileNotFoundError, ValueError):
                 found[path.stem] = json.loads(path.read_text("utf-8"))
         return found
 
@@ -261,7 +261,7 @@ class FolderStore:
         own = frozenset({artifact.sha256})
         if artifact.kind != "folder":
             return own
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             manifest = json.loads(self.object_path(artifact.sha256).read_text("utf-8"))
             return own | {file["sha256"] for file in manifest["files"]}
         return own
@@ -307,10 +307,17 @@ class FolderStore:
 
 
 def _entry(path: Path) -> IndexEntry | None:
-    try:
-        return read_entry(path.read_bytes())
-    except OSError:
-        return None
+    """Return the entry, or None if there is none or it is torn.
+
+    Raises:
+        BackendError: If the system would not let it be read: that says nothing of what it holds.
+    """
+    with disk_errors(path.parent, setting=SETTING):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    return read_entry(content)
 
 
 def read_entry(text: bytes) -> IndexEntry | None:
