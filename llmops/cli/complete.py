@@ -51,8 +51,10 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
         "--dry-run",
     ),
     "sweeps": ("--json",),
+    "gate": ("--gate", "--json"),
     "lineage": ("--depth", "--json"),
     "site": ("--json", "--out"),
+    "prompts": ("--answer", "--json", "--model", "--question", "--row", "--rows"),
     "warehouse": ("--dataset", "--json", "--limit", "--replace"),
     "models": (
         "--alias",
@@ -86,6 +88,8 @@ FOLLOWING: Mapping[str, tuple[str, ...]] = {
         *("list", "show", "card", "promote", "rollback", "delete", "export", "pull"),
         *("tuned", "import"),
     ),
+    "gate": ("check",),
+    "prompts": ("list", "show", "render", "diff", "test"),
     "warehouse": ("tables", "preview", "query", "load"),
     "completion": ("bash", "fish", "zsh"),
 }

@@ -13,10 +13,13 @@ import pytest
 
 from llmops.cli import VERBS, complete
 from llmops.cli.completion import SCRIPTS
+from llmops.config.project import packaged_conf
 
 LINES = {
     "llmops val": ["validate"],
-    "llmops run +experiment=so": ["+experiment=so_python", "+experiment=so_python_gemini"],
+    "llmops run +experiment=so": [
+        f"+experiment={path.stem}" for path in sorted((packaged_conf() / "experiment").glob("so*"))
+    ],
     "llmops run +experiment=mi": ["+experiment=mine"],
     "llmops run +experiment=so_python split=ra": ["split=random_80_20"],
     "llmops run -m +experiment=so_python split=group,ra": ["split=group,random_80_20"],

@@ -15,7 +15,6 @@ from llmops.config import documents, project, rules, schemas
 from llmops.config.knowledge import SCORER_CATEGORIES
 from llmops.config.validate import validate
 from llmops.data import settings as data
-from llmops.evaluation.metrics import METRICS
 
 CONF = project.packaged_conf()
 GROUP_FILES = sorted(
@@ -81,7 +80,6 @@ def test_a_mistake_within_a_kind_is_told_as_that_kinds(workspace: Path) -> None:
         ("split", ("method",), data.SPLIT_METHODS),
         ("split", ("by", "items"), data.JOINS),
         ("dataset", ("formats", "items"), data.FORMATS),
-        ("evaluation", ("metrics", "items"), METRICS),
     ],
 )
 def test_the_choices_of_a_schema_are_those_that_exist(
