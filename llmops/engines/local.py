@@ -87,7 +87,11 @@ def started_ahead() -> Iterator[None]:
         yield
     finally:
         if _waiting:
-            _end(_waiting.pop())
+            unused = _waiting.pop()
+            _end(unused)
+            for pipe in (unused.stdin, unused.stdout):
+                if pipe:
+                    pipe.close()
 
 
 _waiting: list[subprocess.Popen[bytes]] = []  # at most one, until a run takes it
