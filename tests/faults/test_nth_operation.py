@@ -1,0 +1,52 @@
+"""A few hundred of the faults that ``make faults`` lets strike, drawn by a seed that is printed.
+
+A failure names the command that repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.faults import campaign
+from tests.faults.injection import FAULTS
+from tests.faults.workloads import WORKLOADS, in_this_process
+
+SEED = int(os.environ.get("LLMOPS_FAULT_SEED", "20261125"))
+EACH = 8  # of each workload and kind of fault: 8 x 6 x 5
+
+
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory):
+    """Each workload's project, prepared and run once when it is first asked for."""
+    in_this_process()
+    ready = {}
+
+    def bench(name):
+        if name not in ready:
+            ready[name] = campaign.bench(WORKLOADS[name], tmp_path_factory.mktemp("faults"))
+        return ready[name]
+
+    return bench
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_nothing_is_lost_whichever_operation_fails(benches, name, kind):
+    ready = benches(name)
+    every = list(campaign.injections(ready, (kind,)))
+    assert every, f"no operation of {name} can suffer {kind}"
+    chosen = random.Random(f"{SEED}:{name}:{kind}").sample(every, min(EACH, len(every)))
+    wrong = {
+        f"python -m tests.faults.campaign --only {name}:{fault.kind}:{fault.at}": lines
+        for fault in chosen
+        if (lines := campaign.inject(ready, fault))
+    }
+    assert wrong == {}, f"seed {SEED}"
+
+
+def test_the_catalogue_is_large_enough_for_the_campaign(benches):
+    assert sum(len(list(campaign.injections(benches(name)))) for name in WORKLOADS) >= 5_000
