@@ -13,6 +13,7 @@ import errno
 import io
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,8 @@ def _in_the_fork(
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        # A test runner has put others in their place, which do not write there.
+        sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))  # noqa: SIM115
         os.chdir(folder)
         counted = os.open(tally, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with _Operations(folder, fault, counted).wrapped():
