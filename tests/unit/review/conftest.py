@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmops.config import project
+from llmops.plan.diff import Diff, ExperimentDiff
 
 SHIPPED = project.packaged_conf()
 
@@ -27,6 +28,12 @@ def own(workspace):
     """A project with a copy of the shipped config, so that every file can be changed."""
     shutil.copytree(SHIPPED, workspace / "conf")
     return workspace
+
+
+def of(diff: Diff, name: str) -> ExperimentDiff:
+    """Return what a diff says of one experiment, whichever others are shipped."""
+    (found,) = (one for one in diff.experiments if one.name == name)
+    return found
 
 
 class Repository:

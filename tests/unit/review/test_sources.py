@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from llmops import api, cli
+from llmops.config import project
 from llmops.errors import ConfigError
 from llmops.plan.diff import CONDITIONS as CONDITION_NAMES
 from llmops.plan.diff import matches
+from tests.unit.review.conftest import of
 from tests.unit.review.test_trees import change
 
 
 def test_the_working_tree_is_compared_with_a_commit(repository):
     change(repository.root / "conf/experiment/so_python.yaml", "max_steps: 40", "max_steps: 80")
-    found = api.diff("main")
-    (changed,) = found.experiments
+    changed = of(api.diff("main"), "so_python")
     (leaf,) = changed.leaves
     assert (leaf.key, leaf.before.value, leaf.after.value) == ("tuning.max_steps", 40, 80)
     line = _line(repository.root / "conf/experiment/so_python.yaml", "max_steps:")
@@ -33,9 +35,9 @@ def test_two_commits_are_compared_whatever_lies_in_the_working_tree(repository):
     change(path, "max_violation_rate: 0.2", "max_violation_rate: 0.5")
     repository.commit()
     path.unlink()
-    (changed,) = api.diff("HEAD~1", "HEAD").experiments
+    changed = of(api.diff("HEAD~1", "HEAD"), "so_python")
     assert [one.key for one in changed.loosened] == ["safety.max_violation_rate"]
-    assert [one.key for one in api.diff("HEAD", "HEAD~1").experiments[0].loosened] == []
+    assert of(api.diff("HEAD", "HEAD~1"), "so_python").loosened == ()
 
 
 def test_nothing_is_written_into_the_project(repository):
@@ -53,7 +55,7 @@ def test_experiments_come_and_go(repository):
     found = api.diff("HEAD")
     changes = {one.name: one.change for one in found.experiments}
     assert changes == {"one": "removed", "two": "added"}
-    assert found.experiments[1].cost.after.tokens.value == 40 * 8 * 192
+    assert of(found, "two").cost.after.tokens.value == 40 * 8 * 192
 
 
 def test_a_project_without_config_at_that_commit_has_only_new_experiments(repository):
@@ -64,14 +66,14 @@ def test_a_project_without_config_at_that_commit_has_only_new_experiments(reposi
     found = api.diff("empty")
     # the shipped experiments are there on both sides: the project's own are copies of them
     assert found.experiments == ()
-    assert found.unchanged == 2
+    assert found.unchanged == len(project.names("experiment"))
 
 
 def test_an_experiment_that_is_not_valid_is_told_of_and_ends_with_2(repository, capsys):
     change(repository.root / "conf/experiment/so_python.yaml", "max_steps: 40", "max_stepz: 40")
     code = cli.main(["diff", "HEAD", "--format", "json"])
     found = json.loads(capsys.readouterr().out)
-    (one,) = found["experiments"]
+    (one,) = (one for one in found["experiments"] if one["name"] == "so_python")
     assert code == 2
     assert one["change"] == "invalid"
     line = _line(repository.root / "conf/experiment/so_python.yaml", "max_stepz:")
@@ -105,7 +107,7 @@ def test_an_unknown_condition_is_refused_with_the_nearest(repository, capsys):
 CONDITIONS = [
     ("safety/profanity.yaml", "max_blocked_rate: 0.1", "max_blocked_rate: 0.2", {"safety"}),
     ("gate/standard.yaml", "safety: true", "safety: false", {"safety", "gate"}),
-    ("gate/standard.yaml", "by: 0.0", "by: -0.1", {"gate"}),
+    ("gate/standard.yaml", "better_than: untuned", "not_worse_than: untuned", {"gate"}),
     ("dataset/stackoverflow.yaml", "threshold: 0.85", "threshold: 0.9", {"leakage"}),
     ("dataset/stackoverflow.yaml", "max_bytes: 20000000000", "max_bytes: null", {"budget"}),
     ("dataset/stackoverflow.yaml", "min_rows: 20", "min_rows: 2", {"data"}),
@@ -117,20 +119,35 @@ CONDITIONS = [
 def test_exactly_the_conditions_of_a_loosening_hold(file, old, new, categories, repository):
     change(repository.root / "conf" / file, old, new)
     found = api.diff("HEAD")
+    found = replace(found, experiments=(of(found, "so_python"),))
     holding = {name for name in CONDITION_NAMES if matches(found, [name])}
     loosened = {f"loosened-{category}" for category in categories}
     reruns = set() if "max_bytes" in old and not found.experiments[0].reruns else {"rerun"}
     assert holding == loosened | ({"loosened"} if loosened else set()) | reruns | {"changed"}
 
 
+def test_a_lowered_margin_of_a_rule_is_a_loosening_of_the_gate(repository):
+    gate = repository.root / "conf/gate/standard.yaml"
+    change(gate, "by: 0.0", "by: 0.1")
+    assert matches(api.diff("HEAD"), ["loosened"]) == []
+    repository.commit()
+    change(gate, "by: 0.1", "by: 0.0")
+    (loosening,) = of(api.diff("HEAD"), "so_python").loosened
+    assert loosening.categories == ("gate",)
+    assert loosening.why == "the rule is easier to meet"
+
+
 def test_a_condition_that_holds_ends_with_3_and_another_with_0(repository, capsys):
     change(repository.root / "conf/gate/standard.yaml", "safety: true", "safety: false")
     assert cli.main(["diff", "HEAD", "--fail-on", "loosened-budget,model"]) == 0
     assert cli.main(["diff", "HEAD", "--fail-on", "loosened-budget,loosened-safety"]) == 3
-    refused = (
-        "refused: loosened-safety: so_python: gate.safety, the gate does not ask the safety step"
+    why = "gate.safety, the gate does not ask the safety step"
+    refused = capsys.readouterr().err.splitlines()
+    assert f"refused: loosened-safety: so_python: {why}" in refused
+    assert all(
+        line.startswith("refused: loosened-safety: ") and line.endswith(f": {why}")
+        for line in refused
     )
-    assert capsys.readouterr().err == f"{refused}\n"
 
 
 def test_a_budget_that_does_not_hold_is_a_condition(repository):
