@@ -227,6 +227,7 @@ def test_two_runs_are_compared(toy, ran):
 
 
 def test_limit_stands_in_the_provenance_with_what_it_hides():
+    from llmops.api.opening import adjustments
     from llmops.api.running import _origins
     from llmops.config.provenance import provenance, to_json
     from llmops.config.remembered import Checked
@@ -234,6 +235,6 @@ def test_limit_stands_in_the_provenance_with_what_it_hides():
 
     composed = validate(["+experiment=so_python"])
     known = Checked(composed.config, composed.overrides, to_json(provenance(composed)))
-    origin = _origins(known, 7)["dataset.max_rows"]
+    origin = _origins(known, adjustments(known.config, 7, "test"))["dataset.max_rows"]
     assert (origin["value"], origin["set_by"]) == (7, "command line: --limit 7")
     assert "conf/dataset/stackoverflow.yaml:" in origin["shadowed"][0]

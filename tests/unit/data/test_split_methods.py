@@ -64,7 +64,8 @@ def test_a_hash_split_by_question_keeps_equal_questions_together(tmp_path):
     assert card_of(ran)["leakage"]["exact"]["rows"] == 0
 
 
-@given(st.floats(0.05, 0.4), st.floats(0.0, 0.4), st.integers(0, 2**32 - 1))
+# no row expected on a side, or at least 40: a handful is not spread as six deviations assume
+@given(st.floats(0.05, 0.4), st.just(0.0) | st.floats(0.01, 0.4), st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=20)
 def test_a_hash_split_meets_its_fractions_on_average(test, validation, seed):
     split = SplitSettings("hash", 1 - test - validation, validation, test, seed, ())
