@@ -10,7 +10,7 @@ from llmops.ports import GenerationSettings, Message
 from llmops.safety.decide import decide_output
 from tests.fakes.safety_policies import policy
 
-STYLE = Style(None, None, None, takes_schema=True)
+STYLE = Style({}, None, None, None, takes_schema=True)
 CHAT = (Message("user", "Who wrote Python?"),)
 PLAIN = GenerationSettings(max_new_tokens=8)
 TEXT = "Grüße: Guido wrote it."
