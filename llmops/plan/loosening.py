@@ -80,6 +80,9 @@ GUARDS: tuple[Guard, ...] = (
 )
 ACTIONS = ("ignore", "flag", "redact", "block")  # of the safety policy, the mildest first
 PROTECTING: Mapping[str, tuple[Category, ...]] = {"gate": ("gate",), "safety": ("safety",)}
+COMPARING = ("better_than", "not_worse_than")  # conditions that name another contestant
+CONDITIONS = (*COMPARING, "at_most", "at_least", "beyond_control")  # as the gate knows them
+MIN_AGREEMENT = 0.6  # what the gate asks of a judge where the rule does not say
 
 
 def loosened(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Loosening]:
@@ -171,22 +174,34 @@ def _rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Loos
 
 
 def _by_name(rules: Any) -> dict[str, Mapping[str, Any]]:
-    found = {}
-    for rule in rules if isinstance(rules, Sequence) and not isinstance(rules, str) else ():
-        kind = next(
-            (k for k in ("better_than", "at_most", "at_least") if rule.get(k) is not None), ""
-        )
-        other = f" {rule['better_than']}" if kind == "better_than" else ""
-        found[f"{rule['metric']} {kind}{other}"] = rule
-    return found
+    rules = rules if isinstance(rules, Sequence) and not isinstance(rules, str) else ()
+    return {_name(rule): rule for rule in rules}
+
+
+def _name(rule: Mapping[str, Any]) -> str:
+    """Return what a rule asks, without how much of it: two rules of one name can be compared."""
+    given = (one for one in CONDITIONS if rule.get(one) is not None and rule[one] is not False)
+    condition = next(given, "")  # a bound of zero is given
+    said = f"{rule['metric']} {condition}"
+    if condition in COMPARING:
+        said += f" {rule[condition]}"
+    return f"{said} in {rule['slice']}" if rule.get("slice") else said
 
 
 def _easier(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Judge two rules of one name. ``by`` is asked for by one comparison, allowed by the other."""
+    by = old.get("by", 0.0), new.get("by", 0.0)
     return (
-        new.get("by", 0.0) < old.get("by", 0.0)
+        (old.get("better_than") is not None and by[1] < by[0])
+        or (old.get("not_worse_than") is not None and by[1] > by[0])
         or (old.get("at_most") is not None and new["at_most"] > old["at_most"])
         or (old.get("at_least") is not None and new["at_least"] < old["at_least"])
+        or (old["metric"] == "judge" and _agreement(new) < _agreement(old))
     )
+
+
+def _agreement(rule: Mapping[str, Any]) -> float:
+    return float(rule.get("min_agreement", MIN_AGREEMENT))
 
 
 def _shown(rule: Mapping[str, Any]) -> str:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops.config.schemas import known_keys
-from llmops.plan.loosening import GUARDS, loosened
+from llmops.evaluation import decision
+from llmops.plan.loosening import COMPARING, CONDITIONS, GUARDS, MIN_AGREEMENT, loosened
 
 LOOSER = [
     ("safety.thresholds.profanity", 0.8, 0.9, "safety"),
@@ -136,6 +137,87 @@ def test_a_bound_of_a_rule_has_a_direction(bound, looser):
     after = {"gate.rules": [{"metric": "loss", **looser}]}
     assert len(loosened(before, after)) == 1
     assert loosened(after, before) == []
+
+
+ASKED = {"metric": "judge", "better_than": "untuned"}
+ALLOWED = {"metric": "loss", "not_worse_than": "untuned"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({**ALLOWED, "by": 0.1}, {**ALLOWED, "by": 0.2}),
+        (ALLOWED, {**ALLOWED, "by": 0.1}),
+        ({**ASKED, "min_agreement": 0.8}, {**ASKED, "min_agreement": 0.7}),
+        ({**ASKED, "min_agreement": 0.8}, ASKED),
+        (ASKED, {**ASKED, "min_agreement": 0.5}),
+        (
+            {**ALLOWED, "slice": "tag:python", "by": 0.1},
+            {**ALLOWED, "slice": "tag:python", "by": 1},
+        ),
+    ],
+)
+def test_a_rule_gets_easier_one_way_only(before, after):
+    (found,) = loosened({"gate.rules": [before]}, {"gate.rules": [after]})
+    assert found.why == "the rule is easier to meet"
+    assert loosened({"gate.rules": [after]}, {"gate.rules": [before]}) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({**ASKED, "min_agreement": 0.6}, ASKED),
+        ({**RULE, "min_agreement": 0.8}, {**RULE, "min_agreement": 0.1}),
+        ({"metric": "loss", "at_most": 2.0, "by": 1.0}, {"metric": "loss", "at_most": 2.0}),
+    ],
+)
+def test_what_the_gate_does_not_read_makes_no_rule_easier(before, after):
+    assert loosened({"gate.rules": [before]}, {"gate.rules": [after]}) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        (ALLOWED, {**ALLOWED, "not_worse_than": "champion"}, "loss not_worse_than untuned"),
+        (RULE, {**ALLOWED, "by": 0.1}, "loss better_than untuned"),
+        (ALLOWED, {"metric": "loss", "beyond_control": True}, "loss not_worse_than untuned"),
+        ({"metric": "loss", "beyond_control": True}, ALLOWED, "loss beyond_control"),
+        ({"metric": "loss", "at_most": 0}, {"metric": "loss", "at_least": 0}, "loss at_most"),
+        (
+            {"metric": "loss", "beyond_control": True},
+            {"metric": "loss", "beyond_control": False, "at_most": 9.0},
+            "loss beyond_control",
+        ),
+        (RULE, {**RULE, "slice": "tag:python"}, "loss better_than untuned"),
+        (
+            {**RULE, "slice": "tag:python"},
+            {**RULE, "slice": "tag:pandas"},
+            "loss better_than untuned in tag:python",
+        ),
+    ],
+)
+def test_a_rule_that_asks_something_else_leaves_the_old_one_gone(before, after, name):
+    (found,) = loosened({"gate.rules": [before]}, {"gate.rules": [after]})
+    assert (found.key, found.why) == (f"gate.rules[{name}]", "the rule is gone")
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_rules_that_differ_by_their_slice_are_told_apart(gone):
+    rules = [ALLOWED, {**ALLOWED, "slice": "tag:python"}, {**ALLOWED, "slice": "tag:pandas"}]
+    left = [rule for place, rule in enumerate(rules) if place != gone]
+    (found,) = loosened({"gate.rules": rules}, {"gate.rules": left})
+    ending = f" in {rules[gone]['slice']}" if gone else ""
+    assert found.key == f"gate.rules[loss not_worse_than untuned{ending}]"
+    assert loosened({"gate.rules": rules}, {"gate.rules": rules[::-1]}) == []
+
+
+def test_the_conditions_and_the_default_agreement_are_those_of_the_gate():
+    assert CONDITIONS == decision.CONDITIONS
+    assert decision.Rule("judge").min_agreement == MIN_AGREEMENT
+    for condition in CONDITIONS:
+        rule = {"metric": "loss", condition: "untuned" if condition in COMPARING else 1.0}
+        (found,) = loosened({"gate.rules": [{**rule, "slice": "tag"}]}, {"gate.rules": []})
+        assert found.key == f"gate.rules[{decision.Rule(**rule, slice='tag').name}]"
 
 
 @pytest.mark.parametrize("kind", ["gate", "safety"])
