@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import subprocess
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -86,6 +85,8 @@ def _lineage(folder: RunFolder, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _post(address: str, body: Mapping[str, Any]) -> None:
+    import urllib.request  # slow to import, and most runs tell nobody
+
     request = urllib.request.Request(
         address,
         data=masked(json.dumps(body, ensure_ascii=False)).encode(),
