@@ -14,7 +14,7 @@ from llmops.adapters.catalog import adapter, open_store
 from llmops.api.past import DEFAULT_STORE
 from llmops.config.project import workspace
 from llmops.errors import ConfigError, LlmopsError
-from llmops.files import clear_left_behind
+from llmops.files import TEMPORARY, clear_left_behind
 from llmops.lineage import garbage
 from llmops.lineage.catalogue import CORRUPT, RunRow, may_work, run_rows
 from llmops.lineage.garbage import Garbage, Roots
@@ -90,8 +90,9 @@ def gc(
             shutil.rmtree(row.folder, ignore_errors=True)
         garbage.remove(store, found)
         store.clear_temporary()
-        for folder in (where / "runs").glob("*/*/"):
-            clear_left_behind(folder)
+        for top in (where / "runs", where / ".llmops"):
+            for folder in {path.parent for path in top.rglob(f"{TEMPORARY}*")}:
+                clear_left_behind(folder)
     return Collected(
         dry_run,
         tuple(row.run_id for row in doomed),
