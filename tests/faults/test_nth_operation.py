@@ -34,7 +34,7 @@ def benches(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
-@pytest.mark.parametrize("name", ("run", "registry", "log"))  # the others: make faults
+@pytest.mark.parametrize("name", ["run", "registry", "log"])  # the others: make faults
 def test_nothing_is_lost_whichever_operation_fails(benches, name, kind):
     ready = benches(name)
     every = list(campaign.injections(ready, (kind,)))
