@@ -27,7 +27,7 @@ def workspace(tmp_path, monkeypatch):
 def test_a_run_gives_its_folder_and_its_record(workspace):
     events = []
     run = api.run(["+experiment=hello"], on_event=events.append)
-    assert run.exit_code == 0
+    assert run.exit_code == 0, run.record["error"]
     assert run.folder.parent == workspace / "runs" / "hello"
     assert [step["status"] for step in run.record["steps"]] == ["done", "done"]
     ended = [event["step"] for event in events if event["event"] == "end"]
@@ -68,6 +68,7 @@ def test_a_wrong_config_makes_no_run_folder(workspace):
 
 def test_an_accepted_run_becomes_the_lock(workspace):
     run = api.run(["+experiment=hello"])
+    assert run.exit_code == 0, run.record["error"]
     lock = api.accept(run.record["run_id"])
     assert lock == workspace / "runs" / "hello.lock.yaml"
     assert run.record["config_digest"] in lock.read_text()
