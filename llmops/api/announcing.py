@@ -91,7 +91,8 @@ class Listeners:
 
     def ended(self, record: Mapping[str, Any]) -> None:
         """Tell that a run is over, and what came of it; wait a while until all know."""
-        self._emit(lambda: openlineage.ended(record, begun=self.begun, over=self.over))
+        told = {"begun": self.begun, "over": self.over}
+        self._emit(lambda: openlineage.ended(record, at=_now(), **told))
         listeners = [target.listener for target in self.targets]
         if self.tracker:
             self.tracker.finish(record)

@@ -492,12 +492,14 @@ class _Runner:
 
     def _estimates(self, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the steps of this run were estimated to use, and what they used."""
-        used = cost.actual(steps, self.opened.config, self.opened.kinds, read_tables().prices)
+        config, prices = self.opened.config, read_tables().prices
+        used = cost.actual(steps, config, self.opened.kinds, prices)
+        whole = cost.spent(used, config, prices, engine_started=self.engine_started)
         return {
             "currency": self.estimate["currency"],
             "total": {
                 "estimated": self.estimate["total"],
-                "actual": cost.use_json(cost.total(used.values())),
+                "actual": cost.use_json(whole),
             },
             "steps": {
                 name: {"estimated": use, "actual": cost.use_json(used[name])}

@@ -63,6 +63,7 @@ def step_ended(record: Mapping[str, Any], step: Mapping[str, Any], at: str) -> l
 def ended(
     record: Mapping[str, Any],
     *,
+    at: str | None = None,
     begun: Container[str] = (),
     over: Container[str] = (),
 ) -> list[dict[str, Any]]:
@@ -70,10 +71,11 @@ def ended(
 
     Args:
         record: The run's record.
+        at: The moment to tell; by default the second at which the record says that it ended.
         begun: Names of the steps whose START was told.
         over: Names of the steps whose end was told as well.
     """
-    at = record["finished"] or record["started"]
+    at = at or record["finished"] or record["started"]
     events = []
     for step in record["steps"]:
         name = step["name"]
