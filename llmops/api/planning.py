@@ -12,6 +12,7 @@ from llmops.api.opening import Opened, graph_of, open_to_read, validate, validat
 from llmops.api.past import show
 from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
+from llmops.engines import fitting
 from llmops.errors import Refused
 from llmops.execute import ask_source
 from llmops.lineage import lock, record
@@ -118,6 +119,7 @@ def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
 def planned_against(opened: Opened, selection: Selection, against: str | None) -> Plan:
     """Plan against what was asked for; by default the store, or the lock if that knows more."""
     graph = build_graph(opened.config["pipeline"], opened.kinds)
+    fitting.check(graph, opened.config)
     sources = _sources(graph, opened)
     if against not in (None, "store"):
         return _build(opened, selection, sources, _reference(opened, str(against)))

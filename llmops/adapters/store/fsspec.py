@@ -8,6 +8,7 @@ they were first. https://filesystem-spec.readthedocs.io
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -26,9 +27,13 @@ def open_store(config: Mapping[str, Any], workspace: Path) -> BucketStore:
         ConfigError: If fsspec does not know such an address.
         MissingExtra: If the package for it is not installed.
     """
+    return BucketStore(open_blobs(config), workspace, lease_s=config["lease_s"])
+
+
+def open_blobs(config: Mapping[str, Any]) -> FsspecBlobs:
+    """Open the place that ``store.url`` names; see ``open_store``."""
     options = {name: _revealed(value) for name, value in config["options"].items()}
-    blobs = FsspecBlobs(str(config["url"]), options)
-    return BucketStore(blobs, workspace, lease_s=config["lease_s"])
+    return FsspecBlobs(str(config["url"]), options)
 
 
 def read_text(uri: str) -> str | None:
@@ -81,8 +86,7 @@ class FsspecBlobs:
             self._make_parent(name)
             try:
                 if self.on_disk:  # where fsspec itself would look first, and then write
-                    with open(self._path(name), "xb") as file:
-                        file.write(data)
+                    self._create_on_disk(Path(self._path(name)), data)
                 else:
                     self.files.pipe_file(self._path(name), data, mode="create")
             except FileExistsError:
@@ -139,6 +143,16 @@ class FsspecBlobs:
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
+
+    def _create_on_disk(self, path: Path, data: bytes) -> None:
+        """Give a whole file its name if that is free: no reader sees half of it."""
+        self._make_parent("tmp/x")
+        whole = Path(self._path(f"tmp/{uuid.uuid4().hex}"))
+        try:
+            whole.write_bytes(data)
+            path.hardlink_to(whole)
+        finally:
+            whole.unlink(missing_ok=True)
 
     def _make_parent(self, name: str) -> None:
         self.files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
