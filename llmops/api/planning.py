@@ -17,8 +17,8 @@ from llmops.errors import Refused
 from llmops.execute import ask_source
 from llmops.lineage import lock, record
 from llmops.lineage.run_folder import all_runs
+from llmops.plan import availability, cost
 from llmops.plan import build as planning
-from llmops.plan import cost
 from llmops.plan.build import Facts, Plan, Selection
 from llmops.plan.cost import Knowledge
 from llmops.plan.graph import Graph, build_graph
@@ -155,7 +155,10 @@ def _build(
         facts,
         config_digest=opened.digest,
         selection=selection,
-        notes=_notes(sources, unknown & assumed.keys()),
+        notes=(
+            *availability.notes(opened.config),
+            *_notes(sources, unknown & assumed.keys()),
+        ),
         against=compared.label if compared else "store",
     )
     known = knowledge()

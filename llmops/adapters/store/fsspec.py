@@ -8,9 +8,11 @@ they were first. https://filesystem-spec.readthedocs.io
 from __future__ import annotations
 
 import contextlib
+import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +79,20 @@ class FsspecBlobs:
     def write(self, name: str, data: bytes) -> None:
         """Write a small object over whatever is there."""
         with self._translated():
-            self._make_parent(name)
-            self.files.pipe_file(self._path(name), data)
+            if self.on_disk:
+                self._put_on_disk(name, lambda whole: whole.write_bytes(data), replace=True)
+            else:
+                self._make_parent(name)
+                self.files.pipe_file(self._path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a small object unless one is there."""
         with self._translated():
-            self._make_parent(name)
             try:
                 if self.on_disk:  # where fsspec itself would look first, and then write
-                    self._create_on_disk(Path(self._path(name)), data)
+                    self._put_on_disk(name, lambda whole: whole.write_bytes(data), replace=False)
                 else:
+                    self._make_parent(name)
                     self.files.pipe_file(self._path(name), data, mode="create")
             except FileExistsError:
                 return False
@@ -96,10 +101,13 @@ class FsspecBlobs:
     def upload(self, name: str, path: Path, *, replace: bool = False) -> bool:
         """Write a file of any size."""
         with self._translated():
-            self._make_parent(name)
-            mode = "overwrite" if replace else "create"
             try:
-                self.files.put_file(str(path), self._path(name), mode=mode)
+                if self.on_disk:
+                    self._put_on_disk(name, partial(shutil.copyfile, path), replace=replace)
+                else:
+                    self._make_parent(name)
+                    mode = "overwrite" if replace else "create"
+                    self.files.put_file(str(path), self._path(name), mode=mode)
             except FileExistsError:
                 return False
         return True
@@ -144,18 +152,26 @@ class FsspecBlobs:
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
 
-    def _create_on_disk(self, path: Path, data: bytes) -> None:
-        """Give a whole file its name if that is free: no reader sees half of it."""
-        self._make_parent("tmp/x")
-        whole = Path(self._path(f"tmp/{uuid.uuid4().hex}"))
-        try:
-            whole.write_bytes(data)
-            path.hardlink_to(whole)
-        finally:
-            whole.unlink(missing_ok=True)
-
     def _make_parent(self, name: str) -> None:
         self.files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+
+    def _put_on_disk(self, name: str, fill: Callable[[Path], object], *, replace: bool) -> None:
+        """Give a whole file its name, so that no reader sees half of it.
+
+        Raises:
+            FileExistsError: If the name is taken and is not to be replaced.
+        """
+        path, whole = Path(self._path(name)), Path(self._path(f"tmp/{uuid.uuid4().hex}"))
+        for folder in (path.parent, whole.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            fill(whole)
+            if replace:
+                whole.replace(path)
+            else:
+                _link(whole, path)
+        finally:
+            whole.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -167,6 +183,17 @@ class FsspecBlobs:
                 hint="check store.url and store.options, and the right to write there",
                 retryable=True,
             ) from exc
+
+
+def _link(whole: Path, path: Path) -> None:
+    """Give a file a second name if that is free; on disks without links, copy it exclusively."""
+    try:
+        path.hardlink_to(whole)
+    except FileExistsError:
+        raise
+    except OSError:
+        with path.open("xb") as target, whole.open("rb") as source:
+            shutil.copyfileobj(source, target)
 
 
 def _modified(details: Mapping[str, Any]) -> float:
