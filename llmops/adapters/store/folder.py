@@ -134,6 +134,11 @@ class FolderStore:
         manifest = json.loads(self._verified(artifact.sha256).read_text("utf-8"))
         sources = {file["path"]: self._verified(file["sha256"]) for file in manifest["files"]}
         target = self.root / "folders" / artifact.sha256
+        if target.exists() and not _is_unpacked(sources, target):
+            aside = self.temporary()
+            with contextlib.suppress(OSError):  # another process was first
+                target.rename(aside / "damaged")
+            shutil.rmtree(aside, ignore_errors=True)
         if not target.exists():
             staging = self.temporary()
             for name, source in sources.items():
@@ -328,6 +333,17 @@ def read_entry(text: bytes) -> IndexEntry | None:
         return IndexEntry(**fields, outputs=outputs)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _is_unpacked(sources: Mapping[str, Path], folder: Path) -> bool:
+    """Say whether a folder still holds what was unpacked into it; ``sources`` are verified."""
+    for name, source in sources.items():
+        path = folder / name
+        if not path.is_file():
+            return False
+        if not path.samefile(source) and file_sha256(path) != file_sha256(source):
+            return False
+    return True
 
 
 def _link(source: Path, target: Path) -> None:
