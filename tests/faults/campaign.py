@@ -1,6 +1,7 @@
 """Hit every file operation of every workload with every fault that fits it, and judge what is left.
 
     python -m tests.faults.campaign                          # all of it: thousands of injections
+    python -m tests.faults.campaign --seed 2                 # other draws where not all is done
     python -m tests.faults.campaign --only run:kill:17       # one again, as a failure told it
 
 Each injection works in a fresh copy of the workload's project: the fault strikes, what is left is
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -56,13 +58,33 @@ def bench(workload: Workload, folder: Path) -> Bench:
 
 
 def _warm(workload: Workload, project: Path) -> None:
-    """Do the work once in this process, so that forks find everything imported and composed."""
-    with _copy(project) as (copy, _), contextlib.chdir(copy):
+    """Do the work once, so that forks find everything imported and composed."""
+    with _copy(project) as (copy, log):
+        modules = log.with_suffix(".modules")
+        if not workload.starts_threads:
+            with contextlib.chdir(copy), contextlib.redirect_stdout(io.StringIO()):
+                workload.work()
+        elif (pid := os.fork()) == 0:
+            _work_and_tell(workload, copy, modules)
+        else:
+            os.waitpid(pid, 0)
+            for name in modules.read_text("ascii").split():
+                with contextlib.suppress(Exception):
+                    import_module(name)
+        composed = copy / ".llmops" / "composed"
+        if composed.exists():
+            shutil.copytree(composed, project / ".llmops" / "composed")
+
+
+def _work_and_tell(workload: Workload, folder: Path, modules: Path) -> None:
+    """Do the work in a fork and write down which modules it needed."""
+    try:
+        os.chdir(folder)
         with contextlib.redirect_stdout(io.StringIO()):
             workload.work()
-        composed = Path(".llmops") / "composed"
-        if composed.exists():
-            shutil.copytree(composed, project / composed)
+        modules.write_text("\n".join(sorted(set(sys.modules) - {"__main__"})), "ascii")
+    finally:
+        os._exit(0)
 
 
 def injections(ready: Bench, kinds: Sequence[str] = FAULTS) -> Iterator[Fault]:
@@ -171,7 +193,19 @@ def _chosen(ready: Bench, arguments: argparse.Namespace) -> list[Fault]:
     if arguments.only and ":" in arguments.only:
         _, kind, at = arguments.only.split(":")
         return [Fault(kind, int(at))]
-    return drawn(list(injections(ready)), arguments.most, arguments.seed)
+    every = list(injections(ready))
+    if ready.workload.many:
+        every = one_each(every, arguments.seed)
+    return drawn(every, arguments.most, arguments.seed)
+
+
+def one_each(faults: Sequence[Fault], seed: int) -> list[Fault]:
+    """Return one of each operation's faults, drawn by the seed, in the order of operations."""
+    fitting: dict[int, list[Fault]] = {}
+    for fault in faults:
+        fitting.setdefault(fault.at, []).append(fault)
+    draw = random.Random(seed)
+    return [draw.choice(fitting[at]) for at in sorted(fitting)]
 
 
 def drawn(faults: list[Fault], most: int | None, seed: int) -> list[Fault]:

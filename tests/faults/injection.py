@@ -46,16 +46,7 @@ class Fault:
         if self.kind == "short":
             return operation == "write"
         if self.kind == "ENOSPC":
-            return operation in (
-                "write",
-                "create",
-                "mkdir",
-                "link",
-                "symlink",
-                "fsync",
-                "fdatasync",
-                "rename",
-            )
+            return operation in NEEDS_ROOM
         if self.kind == "EMFILE":
             return operation in ("create", "read")
         return True
