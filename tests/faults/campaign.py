@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_context
@@ -149,31 +150,44 @@ class _copy:
 def main(argv: Sequence[str]) -> int:
     """Run the campaign and return 1 if anything was wrong."""
     arguments = _arguments(argv)
-    in_this_process()
     started = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="llmops-campaign-"))
-    try:
-        done = wrong = 0
-        for ready in (bench(WORKLOADS[name], folder) for name in _names(arguments.only)):
-            faults = _chosen(ready, arguments)
-            failed = list(_all(ready, faults, arguments.processes))
-            print(
-                f"{ready.workload.name:12s} {len(ready.operations):5d} operations "
-                f"{len(faults):6d} injections {len(failed):4d} wrong",
-                flush=True,
-            )
-            for fault, lines in failed:
-                print(
-                    f"  --only {ready.workload.name}:{fault.kind}:{fault.at}  "
-                    f"({ready.operations[fault.at - 1]})"
-                )
-                print("".join(f"    {line}\n" for line in lines), end="")
-            done, wrong = done + len(faults), wrong + len(failed)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    done = wrong = 0
+    for name in _names(arguments.only):
+        # A process for each: what one workload leaves running is not there when another forks.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            told = alone.submit(_campaign, name, arguments).result()
+        print(told.text, flush=True)
+        done, wrong = done + told.done, wrong + told.wrong
     seconds = time.monotonic() - started
     print(f"{done} injections, {wrong} wrong, seed {arguments.seed}, {seconds:.0f} s")
     return int(wrong > 0)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of a workload: how many injections, how many of them wrong, and the text of it."""
+
+    done: int
+    wrong: int
+    text: str
+
+
+def _campaign(name: str, arguments: argparse.Namespace) -> Told:
+    in_this_process()
+    folder = Path(tempfile.mkdtemp(prefix="llmops-campaign-"))
+    try:
+        ready = bench(WORKLOADS[name], folder)
+        faults = _chosen(ready, arguments)
+        failed = list(_all(ready, faults, arguments.processes))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    operations, done, wrong = len(ready.operations), len(faults), len(failed)
+    lines = [f"{name:12s} {operations:5d} operations {done:6d} injections {wrong:4d} wrong"]
+    for fault, found in failed:
+        operation = ready.operations[fault.at - 1]
+        lines += [f"  --only {name}:{fault.kind}:{fault.at}  ({operation})"]
+        lines += [f"    {line}" for line in found]
+    return Told(done, wrong, "\n".join(lines))
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
