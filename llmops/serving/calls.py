@@ -53,7 +53,7 @@ class EventStream:
     """A reply in server-sent events; ``close`` is called whatever ends it."""
 
     events: AsyncIterator[bytes]
-    close: Callable[[], None]
+    close: Callable[[], Awaitable[None]]
     headers: tuple[Header, ...] = field(default=())
 
 
@@ -145,8 +145,8 @@ class Endpoint:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
-            reply.close()
             gone.cancel()
+            await reply.close()
 
 
 async def _until_gone(receive: Receive) -> None:
