@@ -139,14 +139,31 @@ class Endpoint:
             headers = [(b"content-type", b"text/event-stream; charset=utf-8"), *ALWAYS]
             start = {"type": "http.response.start", "status": 200}
             await send({**start, "headers": [*headers, *reply.headers]})
-            async for event in reply.events:
-                if gone.done():
-                    raise Gone("the client went while it was answered")
+            while (event := await _next(reply.events, gone)) is not None:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
             await reply.close()
+
+
+async def _next(events: AsyncIterator[bytes], gone: asyncio.Future[None]) -> bytes | None:
+    """Return the next event, null after the last; do not wait for it if nobody reads on."""
+    event = asyncio.ensure_future(_or_none(events))
+    try:
+        await asyncio.wait({event, gone}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        event.cancel()
+        raise
+    if gone.done():
+        event.cancel()
+        await asyncio.wait({event})
+        raise Gone("the client went while it was answered")
+    return event.result()
+
+
+async def _or_none(events: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(events, None)
 
 
 async def _until_gone(receive: Receive) -> None:
