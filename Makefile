@@ -11,6 +11,9 @@
 # which takes seconds where pip takes minutes, and by pip if uv does not work here. constraints.txt
 # pins every version, because pip and uv choose differently where they may choose.
 
+# A run starts several Pythons and the suite hundreds: bytecode is kept whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 VENV := .venv

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops.adapters.catalog import adapter, in_cloud, open_adapters, open_store
+from llmops.adapters import catalog
+from llmops.adapters.catalog import in_cloud, open_adapters, open_store, registry_of
 from llmops.answering.asking import answers
 from llmops.answering.exchange import Answer
 from llmops.answering.model import OpenModel
@@ -129,10 +130,12 @@ def open_registry(overrides: Sequence[str] = ()) -> Registry:
     from llmops.config.compose import group
 
     wanted = others(overrides)
-    chosen = group("deploy", wanted)["registry"]
-    environment = group("env", wanted) if in_cloud("registry", chosen) else None
-    registry: Registry = adapter("registry", chosen, workspace(), environment=environment)
-    return registry
+    config = {"deploy": group("deploy", wanted)}
+    if config["deploy"]["registry"]["kind"] == "store":
+        config["store"] = group("store", wanted)
+    if in_cloud("registry", registry_of(config)):
+        config["env"] = group("env", wanted)
+    return catalog.open_registry(config, workspace())
 
 
 def _experiment(overrides: Sequence[str]) -> str | None:

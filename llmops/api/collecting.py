@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from llmops.adapters.catalog import adapter, open_store
+from llmops.adapters.catalog import open_registry, open_store
 from llmops.api.past import DEFAULT_STORE
 from llmops.config.project import workspace
 from llmops.errors import ConfigError, LlmopsError
@@ -124,11 +124,8 @@ def _belongs_to(config: Mapping[str, Any], where: Path) -> bool:
 
 
 def _versions(config: Mapping[str, Any], where: Path) -> Sequence[Any]:
-    registry = (config.get("deploy") or {}).get("registry")
-    registry = registry or {"kind": "files", "path": ".llmops/registry"}
-    opened = adapter("registry", registry, where, environment=config.get("env"))
-    found: Sequence[Any] = opened.list()
-    return found
+    deploy = config.get("deploy") or {"registry": {"kind": "files", "path": ".llmops/registry"}}
+    return open_registry({**config, "deploy": deploy}, where).list()
 
 
 def _pinned(where: Path) -> set[str]:

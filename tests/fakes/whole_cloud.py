@@ -65,10 +65,6 @@ def whole_cloud(folder: Path) -> Iterator[WholeCloud]:
             "STORAGE_EMULATOR_HOST": storage,  # a task reads its config before it knows `env`
         }
         overrides = (
-            "warehouse=bigquery",
-            "model=gemini",
-            "store=gcs",
-            "deploy=vertex",
             "env=prod",
             "env.budget=null",
             "env.project=shop-project",
