@@ -150,8 +150,9 @@ class Endpoint:
 async def _next(events: AsyncIterator[bytes], gone: asyncio.Future[None]) -> bytes | None:
     """Return the next event, null after the last; do not wait for it if nobody reads on."""
     event = asyncio.ensure_future(_or_none(events))
+    either: set[asyncio.Future[Any]] = {event, gone}
     try:
-        await asyncio.wait({event, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         event.cancel()
         raise
