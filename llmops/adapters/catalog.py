@@ -172,11 +172,13 @@ def open_adapters(
     *,
     read_only: bool = False,
     fresh: bool = False,
+    keep_answers: bool = True,
 ) -> Adapters:
     """Return the seams that steps may use, each opened at its first use and then kept.
 
     With ``read_only`` the warehouse writes nothing into the workspace, as planning wants it. With
-    ``fresh`` models are asked again for what they have answered before.
+    ``fresh`` models are asked again for what they have answered before. Without ``keep_answers``
+    they are opened at once and asked each time, and nothing that they say is kept.
     """
     cache = model_cache()
     open_one = functools.partial(adapter, environment=config.get("env"))
@@ -207,7 +209,11 @@ def open_adapters(
             return found
 
         can_score = chosen["kind"] in PROVIDERS and PROVIDERS[chosen["kind"]].can_score
-        plain = KeptGenerator(answers, identity(chosen, reference), can_score, opened)
+        plain: Generator = (
+            KeptGenerator(answers, identity(chosen, reference), can_score, opened)
+            if keep_answers
+            else opened()
+        )
         if model is not None or (config.get("grounding") is None and config.get("chain") is None):
             return plain
         from llmops.adapters.model.composed import Seams, composed
