@@ -556,7 +556,7 @@ class Response:
     ``<name>_severity``; both in [0, 1]. ``block_reason`` is the provider's word for why it
     blocked; ``raw`` is what the provider answered, as plain JSON, where there is more to see.
     ``blocked_by`` tells a block of a chain's own step from the provider's. ``grounding`` is null
-    where nothing was retrieved.
+    where nothing was retrieved. ``trace`` has a plain object for each step of a chain.
     """
 
     text: str
@@ -572,6 +572,7 @@ class Response:
     raw: Mapping[str, Any] | None = None
     blocked_by: Literal["provider", "thresholds", "rules"] = "provider"
     grounding: Grounding | None = None
+    trace: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
