@@ -41,6 +41,8 @@ FIELDS: Mapping[str, str] = {  # of an answer -> Arrow's name of its type in Par
     "response_finish_reason": "string",
     "response_safety": "string",
     "response_citations": "string",
+    "response_grounding": "string",
+    "response_trace": "string",
     "response_prompt_tokens": "int64",
     "response_output_tokens": "int64",
     "response_latency_s": "double",

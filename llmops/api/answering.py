@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops.adapters.catalog import adapter, in_cloud, open_adapters, open_store
+from llmops.adapters import catalog
+from llmops.adapters.catalog import in_cloud, open_adapters, open_store, registry_of
 from llmops.answering.asking import answers
 from llmops.answering.exchange import Answer
 from llmops.answering.model import OpenModel
@@ -15,7 +16,8 @@ from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import checked
 from llmops.errors import BackendError, ConfigError, Refused, unknown_name
 from llmops.plan.cost import answer_price
-from llmops.ports import GenerationSettings, Message, ModelReference, ModelVersion, Registry
+from llmops.ports import Message, ModelReference, ModelVersion, Registry
+from llmops.prompts.generating import generation_settings
 from llmops.prompts.prompt import Prompt, check_prompt, prompt_of_content
 from llmops.safety.policy import check_thresholds, read_policy
 from llmops.traffic.log import LogSettings, TrafficLog
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 UNTUNED = "untuned"
 CHAMPION = "champion"
+AROUND = ("grounding", "chain")  # groups that stand around the model
 LOCAL = "local"  # the provider that answers many chats in hardly more time than one
 
 
@@ -127,10 +130,12 @@ def open_registry(overrides: Sequence[str] = ()) -> Registry:
     from llmops.config.compose import group
 
     wanted = others(overrides)
-    chosen = group("deploy", wanted)["registry"]
-    environment = group("env", wanted) if in_cloud("registry", chosen) else None
-    registry: Registry = adapter("registry", chosen, workspace(), environment=environment)
-    return registry
+    config = {"deploy": group("deploy", wanted)}
+    if config["deploy"]["registry"]["kind"] == "store":
+        config["store"] = group("store", wanted)
+    if in_cloud("registry", registry_of(config)):
+        config["env"] = group("env", wanted)
+    return catalog.open_registry(config, workspace())
 
 
 def _experiment(overrides: Sequence[str]) -> str | None:
@@ -264,8 +269,15 @@ def _opened(
 ) -> OpenModel:
     from llmops.artifacts import digest
 
+    if prompt.similar_examples:
+        raise ConfigError(
+            f"prompt '{prompt.name}' shows training rows that are like the question, and only a run"
+            " has them at hand",
+            hint="choose a prompt with prompt.similar_examples=0",
+        )
     where = workspace()
-    adapters = open_adapters(config, open_store(config, where), where, read_only=True)
+    own = {**config, "prompt": asdict(prompt)}  # what stands around the model renders by it too
+    adapters = open_adapters(own, open_store(config, where), where, keep_answers=False)
     scorer = adapters.scorer()
     policy = read_policy(config["safety"])
     check_thresholds(policy.thresholds, scorer.categories)
@@ -282,20 +294,10 @@ def _opened(
         scorer=scorer,
         scorer_kind=config["safety"]["scorer"]["kind"],
         policy=policy,
-        settings=generation_settings(config["predict"]),
+        settings=generation_settings(config["predict"], prompt),
         price=answer_price(read_tables().prices, kind, reference.base),
         batches=kind == LOCAL,
-    )
-
-
-def generation_settings(predict: Mapping[str, Any]) -> GenerationSettings:
-    """Return how a config's ``predict`` section has answers made."""
-    return GenerationSettings(
-        max_new_tokens=predict["max_new_tokens"],
-        temperature=predict["temperature"],
-        top_p=predict["top_p"],
-        seed=predict["seed"],
-        batch_rows=predict["batch_rows"],
+        around={name: config[name] for name in AROUND if config.get(name) is not None},
     )
 
 

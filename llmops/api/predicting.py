@@ -10,7 +10,7 @@ from typing import Any
 from llmops.answering import batch
 from llmops.answering.asking import answers
 from llmops.answering.batch import Done, Job
-from llmops.answering.exchange import Answer
+from llmops.answering.exchange import Answer, grounding_json
 from llmops.answering.model import OpenModel
 from llmops.api.answering import CHAMPION, open_log, open_model, record_of, serve_config
 from llmops.ports import Message, Progress
@@ -107,6 +107,8 @@ def _fields(answer: Answer, identity: str) -> dict[str, Any]:
         "response_finish_reason": answer.finish_reason,
         "response_safety": dict(answer.scores),
         "response_citations": [asdict(citation) for citation in answer.citations],
+        "response_grounding": grounding_json(answer.grounding),
+        "response_trace": [dict(step) for step in answer.trace],
         "response_prompt_tokens": answer.prompt_tokens,
         "response_output_tokens": answer.output_tokens,
         "response_latency_s": round(answer.latency_s, 6),
@@ -121,4 +123,5 @@ def _asks(model: OpenModel) -> Mapping[str, Any]:
         "prompt": model.prompt_sha256,
         "settings": asdict(model.settings),
         "policy": asdict(model.policy),
+        **model.around,
     }

@@ -458,15 +458,14 @@ def _final(
 
 def _point_candidate(final: Run, name: str) -> None:
     """Point the alias of new models at the chosen one: members moved it as they ended."""
-    from llmops.adapters.catalog import adapter
+    from llmops.adapters.catalog import open_registry
 
     config = RunFolder(final.folder).config()
     deploy = config.get("deploy")
     facts = next((s["facts"] for s in final.record["steps"] if s["kind"] == "deploy"), None)
     if not deploy or not facts or "version" not in facts:
         return
-    registry = adapter("registry", deploy["registry"], workspace())
-    registry.set_alias(
+    open_registry(config, workspace()).set_alias(
         facts["name"], facts["alias"], facts["version"], reason=f"chosen by sweep {name}"
     )
 

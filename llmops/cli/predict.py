@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +148,8 @@ def facts(found: Answer, model: OpenModel) -> list[str]:
     for verdict, way in ((found.input, "question"), (found.output, "answer")):
         for finding in verdict.findings if verdict else ():
             lines.append(f"{finding.action} ({finding.layer}, {way}): {finding.detail}")
+    lines += [_step(step) for step in found.trace]
+    lines += _passages(found)
     lines += [f"cites: {c.uri or c.title or 'an unnamed source'}" for c in found.citations]
     cost = "" if not found.cost else f", {found.cost:.6f} {model.price.currency}"
     lines.append(
@@ -155,6 +157,21 @@ def facts(found: Answer, model: OpenModel) -> list[str]:
         f" latency: {found.latency_s:.2f} s"
     )
     return lines
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """Return what a step of a chain did, in a line."""
+    names = ("choice", "passages", "tokens", "blocked", "error")
+    told = "".join(f", {name} {step[name]}" for name in names if step.get(name) is not None)
+    return f"step {step['step']}: {step['seconds']:.2f} s{told}"
+
+
+def _passages(found: Answer) -> list[str]:
+    if found.grounding is None:
+        return []
+    named = ", ".join(one.id for one in found.grounding.passages) or "none"
+    unknown = ", ".join(f"[{number}]" for number in found.grounding.unknown)
+    return [f"passages: {named}" + (f"; cites unknown {unknown}" if unknown else "")]
 
 
 def _limits(model: OpenModel, found: Answer) -> list[tuple[str, float | None]]:

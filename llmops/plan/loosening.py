@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+from llmops.config.knowledge import lacks
+
 Category = Literal["safety", "gate", "leakage", "budget", "data"]
 Direction = Literal["up", "down", "any", "grows", "shrinks", "milder"]
 CATEGORIES: tuple[Category, ...] = ("safety", "gate", "leakage", "budget", "data")
@@ -162,10 +164,13 @@ def _number(value: Any) -> bool:
 
 def _rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Loosening]:
     """Compare the gate's rules: one that is gone or easier to meet is a loosening."""
-    old, new = _by_name(before.get("gate.rules")), _by_name(after.get("gate.rules"))
+    old, new = _by_name(before), _by_name(after)
     for name, rule in old.items():
         key = f"gate.rules[{name}]"
-        if name not in new:
+        if name not in new and (other := _stand_in(name, after)):
+            why = f"{other['metric']} is judged in its place; judge it by hand"
+            yield Loosening(key, ("gate",), _shown(rule), _shown(other), why, certain=False)
+        elif name not in new:
             yield Loosening(key, ("gate",), _shown(rule), None, "the rule is gone")
         elif _easier(rule, new[name]):
             yield Loosening(
@@ -173,9 +178,27 @@ def _rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Loos
             )
 
 
-def _by_name(rules: Any) -> dict[str, Mapping[str, Any]]:
-    rules = rules if isinstance(rules, Sequence) and not isinstance(rules, str) else ()
-    return {_name(rule): rule for rule in rules}
+def _by_name(leaves: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the rules that the experiment's model is judged by."""
+    judged = (_in_force(rule, leaves) for rule in _listed(leaves))
+    return {_name(rule): rule for rule in judged}
+
+
+def _stand_in(name: str, leaves: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what is judged in place of the rule of that name, if its model lacks the metric."""
+    same = (rule for rule in _listed(leaves) if _name(rule) == name)
+    return next((_in_force(rule, leaves) for rule in same), None)
+
+
+def _listed(leaves: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    rules = leaves.get("gate.rules")
+    return rules if isinstance(rules, Sequence) and not isinstance(rules, str) else ()
+
+
+def _in_force(rule: Mapping[str, Any], leaves: Mapping[str, Any]) -> Mapping[str, Any]:
+    if rule.get("instead") is None or not lacks(rule["metric"], leaves.get("model.kind")):
+        return rule
+    return {**rule, "metric": rule["instead"]}
 
 
 def _name(rule: Mapping[str, Any]) -> str:
@@ -197,6 +220,7 @@ def _easier(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         or (old.get("at_most") is not None and new["at_most"] > old["at_most"])
         or (old.get("at_least") is not None and new["at_least"] < old["at_least"])
         or (old["metric"] == "judge" and _agreement(new) < _agreement(old))
+        or (new.get("instead") is not None and new["instead"] != old.get("instead"))
     )
 
 

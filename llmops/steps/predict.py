@@ -36,12 +36,12 @@ from llmops.plan.kinds import (
 )
 from llmops.ports import (
     Chat,
-    GenerationSettings,
     Generator,
     ModelReference,
     Progress,
     TokenScore,
 )
+from llmops.prompts.generating import generation_settings
 from llmops.prompts.prompt import Example, Prompt
 from llmops.steps.deploy import tuned_reference
 
@@ -476,7 +476,7 @@ def _answers(work: Work[Settings], asked: Asked, part: Part, meter: Meter) -> li
     contestant, generator = asked.contestant, asked.generator
     chats, references = asked.chats(part.rows), [row[columns.ANSWER] for row in part.rows]
     share = GENERATION_SHARE if generator.can_score else 1.0
-    settings = _generation(work.settings, contestant.prompt)
+    settings = generation_settings(vars(work.settings), contestant.prompt)
     found = list(generator.generate(chats, settings, meter.between(0, share)))
     if all(response.finish_reason == "error" for response in found):
         raise BackendError(
@@ -498,27 +498,12 @@ def _answers(work: Work[Settings], asked: Asked, part: Part, meter: Meter) -> li
             "reference": row[columns.ANSWER],
             "valid": contestant.prompt.output.accepts(response.text),
             **responses.fields(response, rated, likelihood),
+            **({} if work.settings.chain is None else responses.trace(response)),
         }
         for row, chat, response, rated, likelihood in zip(
             part.rows, chats, found, scores, likelihoods, strict=True
         )
     ]
-
-
-def _generation(settings: Settings, prompt: Prompt) -> GenerationSettings:
-    """Return how to generate: what the prompt says, else what ``predict`` says."""
-    said = {name: value for name, value in asdict(prompt.generation).items() if value is not None}
-    return GenerationSettings(
-        **{
-            "max_new_tokens": settings.max_new_tokens,
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            **said,
-        },
-        seed=settings.seed,
-        batch_rows=settings.batch_rows,
-        output_schema=prompt.output.for_provider(),
-    )
 
 
 # ------------------------------------------------------------------- passages

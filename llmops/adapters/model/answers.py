@@ -18,7 +18,6 @@ from typing import Any
 from llmops.artifacts import digest
 from llmops.ports import (
     Chat,
-    Citation,
     GenerationSettings,
     Generator,
     ModelReference,
@@ -153,5 +152,6 @@ class KeptGenerator:
 
 
 def _response(body: Mapping[str, Any]) -> Response:
-    citations = tuple(Citation(**one) for one in body["citations"])
-    return Response(**{**body, "citations": citations})
+    import msgspec
+
+    return msgspec.convert(body, Response)
