@@ -76,7 +76,9 @@ def ours(rows: Path, out: Path) -> dict:
     wanted = stream.Wanted(prompt.render, None, split, formats, "v1", near, expected_bytes=expected)
     to = stream.Output(out / "files", out / "quarantined.parquet", out / "spill")
     order = os.environ.get("ORDER", "")
-    with connect("512MB", out, int(os.environ.get("THREADS", "2"))) as connection:
+    with connect(
+        os.environ.get("DUCKDB_MEMORY", "512MB"), out, int(os.environ.get("THREADS", "2"))
+    ) as connection:
         relation = connection.sql(JOIN.format(rows=rows) + order)
         reader = iter(relation.to_arrow_reader(batch))
         made = stream.stream(reader, asked, wanted, to, lambda done, total, note="": None)
