@@ -54,8 +54,10 @@ faults: $(VENV)/.dev ## hit every file operation with every fault, in thousands;
 	$(BIN)/python -m tests.faults.campaign
 	LLMOPS_SIGNAL_SEEDS=100 LLMOPS_ROUNDS=50 $(PYTEST) tests/faults
 
+bench-data: ROWS ?= 100000 300000 1000000 5000000
 bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
-	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 5000000 same
+	@$(BIN)/python benchmarks/data.py $(ROWS) same
+	@$(BIN)/python benchmarks/data_steps.py $(firstword $(ROWS))
 
 bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
 	@for file in $$(grep -l '^if __name__' benchmarks/*.py | grep -v benchmarks/data); do \
