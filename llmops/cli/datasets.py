@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         "erase", help="name every version and model that hold a row, and how to leave it out"
     )
     erasing.add_argument("key", metavar="KEY", help="the row's key, 64 hex digits")
+    erasing.add_argument(
+        "--answers", action="store_true", help="remove the answers about it that are kept"
+    )
     erasing.set_defaults(command=_erase)
     for verb in (listing, showing, comparing, erasing):
         verb.add_argument("--json", action="store_true", help="print JSON")
@@ -131,21 +134,21 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _erase(arguments: argparse.Namespace) -> int:
-    from llmops.lineage.datasets import holding
+    from llmops import api
 
-    found = _known()
-    held = holding(found, arguments.key)
-    unknown = [each.name for each in found if not each.sides]
-    models = sorted({model for each in held for model in each.models})
+    found = api.erase(arguments.key, remove_answers=arguments.answers)
     if arguments.json:
-        _print_json(
-            {"datasets": [_row(e) for e in held], "models": models, "not_searched": unknown}
-        )
+        told = {**vars(found), "datasets": [_row(each) for each in found.held]}
+        del told["held"]
+        _print_json(told)
         return 0
-    print(f"datasets that hold the row: {', '.join(each.name for each in held) or 'none'}")
-    print(f"models tuned on them: {', '.join(models) or 'none'}")
-    if unknown:
-        print(f"not searched, for their rows are not kept: {', '.join(unknown)}")
+    print(f"datasets that hold the row: {', '.join(each.name for each in found.held) or 'none'}")
+    print(f"models tuned on them: {', '.join(found.models) or 'none'}")
+    if found.not_searched:
+        print(f"not searched, for their rows are not kept: {', '.join(found.not_searched)}")
+    print(f"{'removed' if found.removed else 'kept'} answers about it: {found.answers}")
+    if found.answers and not found.removed:
+        print(f"to remove those:  llmops datasets erase {arguments.key} --answers")
     print(f"to leave it out from now on:  'dataset.rules.erased=[{arguments.key}]'")
     return 0
 

@@ -68,12 +68,7 @@ def _claim(
     rows = np.concatenate([_mean(tuned, metric), _mean(control, metric)], axis=1)
     if not np.isfinite(rows).all() or not (rows[:, 1].sum() and rows[:, 3].sum()):
         return None
-    found = intervals.bootstrap(
-        rows,
-        tuned[0].groups,
-        lambda sums: np.asarray(ratio(sums[:, :2]) - ratio(sums[:, 2:])),
-        settings.resampling(metric),
-    )
+    found = intervals.bootstrap(rows, tuned[0].groups, settings.resampling(metric))
     if found.value is None or found.low is None or found.high is None:
         return None
     noise = _seed_noise(tuned, control, metric)

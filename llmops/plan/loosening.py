@@ -161,21 +161,24 @@ def _number(value: Any) -> bool:
 
 
 def _rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Loosening]:
-    """Compare the gate's rules: one that is gone or easier to meet is a loosening."""
-    old, new = _by_name(before.get("gate.rules")), _by_name(after.get("gate.rules"))
-    for name, rule in old.items():
-        key = f"gate.rules[{name}]"
-        if name not in new:
-            yield Loosening(key, ("gate",), _shown(rule), None, "the rule is gone")
-        elif _easier(rule, new[name]):
-            yield Loosening(
-                key, ("gate",), _shown(rule), _shown(new[name]), "the rule is easier to meet"
-            )
+    """Compare the gate's rules: one that is gone or easier to meet is a loosening.
+
+    All rules of one name have to hold, so one that is as strict as the old one is enough.
+    """
+    for rule in _given(before):
+        name = _name(rule)
+        key, shown = f"gate.rules[{name}]", _shown(rule)
+        new = [other for other in _given(after) if _name(other) == name]
+        if not new:
+            yield Loosening(key, ("gate",), shown, None, "the rule is gone")
+        elif all(_easier(rule, other) for other in new):
+            now = "; ".join(map(_shown, new))
+            yield Loosening(key, ("gate",), shown, now, "the rule is easier to meet")
 
 
-def _by_name(rules: Any) -> dict[str, Mapping[str, Any]]:
-    rules = rules if isinstance(rules, Sequence) and not isinstance(rules, str) else ()
-    return {_name(rule): rule for rule in rules}
+def _given(leaves: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    rules = leaves.get("gate.rules")
+    return rules if isinstance(rules, Sequence) and not isinstance(rules, str) else ()
 
 
 def _name(rule: Mapping[str, Any]) -> str:

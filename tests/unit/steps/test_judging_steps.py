@@ -6,10 +6,13 @@ import json
 from types import SimpleNamespace
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from judging import Answerer, Bench, write_responses
 
-from llmops.errors import ConfigError, DataError
+from llmops import sandbox
+from llmops.errors import BackendError, ConfigError, DataError
 from llmops.examples import hello
 from llmops.execute import structure
 from llmops.files import file_sha256
@@ -79,6 +82,58 @@ def test_evaluate_gives_the_same_bytes_twice(bench, tmp_path):
     first = bench.output("metrics").read_bytes()
     bench.run(evaluate.KIND, {"responses": path})
     assert bench.output("metrics").read_bytes() == first
+
+
+ALLOW = "evaluation.sandbox={timeout_s: 5, max_memory_mb: 256}"
+works = pytest.mark.skipif(sandbox.why_not() is not None, reason="no sandbox on this machine")
+FENCED = (
+    "Like this:\n```python\ndef add(a, b):\n    return a + b\n```\nor\n```\nprint(add(1, 2))\n```"
+)
+
+
+def written(**texts):
+    return [
+        {"row_key": f"{i:04}", "contestant": name, "text": text}
+        for name, text in texts.items()
+        for i in range(8)
+    ]
+
+
+@works
+def test_generated_code_is_run_and_what_ended_it_is_counted(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", written(untuned="No code.", tuned=FENCED))
+    bench.run(evaluate.KIND, {"responses": path}, "evaluation.metrics=[code_passes]", ALLOW)
+    document = read(bench, "metrics")
+    assert document["code"] == {"untuned": {"no code": 8}, "tuned": {"passed": 8}}
+    rates = {name: one["code_passes"]["value"] for name, one in document["contestants"].items()}
+    assert rates == {"untuned": 0.0, "tuned": 1.0}
+
+
+@works
+def test_a_rows_checks_decide_over_its_code(bench, tmp_path):
+    texts = written(untuned="def add(a, b): return a - b", tuned=FENCED)
+    path = write_responses(tmp_path / "r.parquet", texts)
+    test = tmp_path / "test.parquet"
+    rows = {"row_key": [f"{i:04}" for i in range(8)], "checks": ["assert add(1, 2) == 3"] * 8}
+    pq.write_table(pa.table(rows), test)
+    inputs = {"responses": path, "test": test}
+    bench.run(evaluate.KIND, inputs, "evaluation.metrics=[code_passes]", ALLOW)
+    found = read(bench, "metrics")["code"]
+    assert found == {"untuned": {"AssertionError": 8}, "tuned": {"passed": 8}}
+
+
+def test_code_does_not_run_unless_that_is_allowed(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", written(untuned=FENCED))
+    with pytest.raises(ConfigError, match="runs what models write"):
+        bench.run(evaluate.KIND, {"responses": path}, "evaluation.metrics=[code_passes]")
+
+
+def test_code_does_not_run_where_the_sandbox_does_not_work(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "why_not", sandbox.why_not.__wrapped__)
+    monkeypatch.setenv("PATH", "/nowhere")
+    path = write_responses(tmp_path / "r.parquet", written(untuned=FENCED))
+    with pytest.raises(BackendError, match="bwrap is not installed"):
+        bench.run(evaluate.KIND, {"responses": path}, "evaluation.metrics=[code_passes]", ALLOW)
 
 
 # --------------------------------------------------------------------- safety
