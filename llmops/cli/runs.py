@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import call_verb
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ BAD = ("corrupt", "failed", "died")
 
 def main(argv: Sequence[str]) -> int:
     """Do what the verb says to the workspace's runs."""
-    arguments = _parser().parse_args(argv)
-    handled: int = arguments.command(arguments)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:

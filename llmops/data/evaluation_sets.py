@@ -21,7 +21,7 @@ HINTS = {
     "questions": '{"question": "...", "answer": "..."}',
     "choices": '{"question": "...", "choices": ["...", "..."], "answer": 0} or "answer": "A"',
     "code": '{"question": "...", "answer": "def f(): ...", "checks": "assert f() == 1"}',
-    "logs": '{"question": "...", "corrected": "..."}: a request and what it should have said',
+    "logs": '{"question": "...", "answer": "...", "corrected": true}, as `logs reviewed` writes it',
 }
 
 
@@ -38,8 +38,8 @@ def read_set(files: Sequence[Path], form: str) -> Iterator[Row]:
     """Yield the rows of ``files``, in order.
 
     ``form`` is ``questions`` (pairs), ``choices`` (the answer is the letter of a choice), ``code``
-    (the answer is a program, and checks tell whether it is right) or ``logs`` (requests that people
-    corrected; those without a correction are left out).
+    (the answer is a program, and checks tell whether it is right) or ``logs`` (what
+    ``logs reviewed`` writes; only corrected answers are taken).
 
     Raises:
         DataError: If a line cannot be read, with its file and number.
@@ -142,9 +142,8 @@ def _program(row: Mapping[str, Any]) -> Row:
 
 
 def _corrected(row: Mapping[str, Any]) -> Row | None:
-    if row.get("corrected") is None:
-        return None
-    return Row(_text(row, QUESTIONS), _text(row, ("corrected",)))
+    """Read a line of ``logs reviewed``; an answer that was only liked is the model's own."""
+    return _pair(row) if row["corrected"] is True else None
 
 
 READERS: Mapping[str, Callable[[Mapping[str, Any]], Row | None]] = {

@@ -181,7 +181,9 @@ def _tested(
     seed = settings.resampling(metric).seed
     return {
         "p": float(paired.p_values(spread[None, :], seed)[0]),
-        "detectable": paired.detectable(spread, settings.confidence),
+        "detectable": paired.detectable(
+            paired.group_errors(mine, theirs, one.groups), settings.confidence
+        ),
     }
 
 

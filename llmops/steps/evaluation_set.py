@@ -160,7 +160,7 @@ def _runs(text: str) -> set[int]:
 
 KIND = StepKind(
     name="evaluation_set",
-    revision=1,
+    revision=2,  # logs as `logs reviewed` writes them; checks of code
     run=run,
     settings=Settings,
     takes=(Port("train", "parquet", optional=True),),

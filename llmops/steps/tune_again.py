@@ -16,8 +16,8 @@ from llmops.artifacts import digest
 from llmops.data import columns
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.ports import Progress, Tuned, TuningRequest
-from llmops.steps.tune import read_card, write_tuned
+from llmops.ports import Progress, Tuned
+from llmops.steps import tune
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,14 +28,9 @@ AS_THEY_ARE, SHUFFLED = "as_they_are", "shuffled"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How much to tune, the model, which seeds, and which answers."""
+class Settings(tune.Settings):
+    """What ``tune`` reads, which seeds, and which answers."""
 
-    max_steps: int | None = leaf("tuning.max_steps")
-    epochs: int | None = leaf("tuning.epochs")
-    max_examples: int | None = leaf("tuning.max_examples")
-    seed: int = leaf("tuning.seed")
-    model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
     answers: str = leaf("with.answers")
     seeds: tuple[int, ...] | None = leaf("evaluation.seeds", optional=True)
 
@@ -65,7 +60,7 @@ def run(work: Work[Settings]) -> Outcome:
             "evaluation.seeds names no seed besides tuning.seed",
             hint="e.g. evaluation.seeds=[43,44], or leave the step out of the pipeline",
         )
-    card, folder = read_card(work.inputs["card"]), work.outputs["models"]
+    card, folder = tune.read_card(work.inputs["card"]), work.outputs["models"]
     folder.mkdir(parents=True, exist_ok=True)
     tuned = {
         seed: _tune(work, seed, card, _share(work.progress, place, len(seeds)))
@@ -85,20 +80,16 @@ def _tune(work: Work[Settings], seed: int, card: Mapping[str, Any], progress: Pr
     train = work.inputs["train"]
     if settings.answers == SHUFFLED:
         train = shuffle_answers(train, scratch / "shuffled.parquet", seed)
-    request = TuningRequest(
-        train=train,
-        validation=work.inputs.get("validation"),
-        system=None,  # each row carries its own
-        max_steps=settings.max_steps,
-        epochs=settings.epochs,
-        max_examples=settings.max_examples,
+    request = tune.request_of(
+        settings,
+        {**work.inputs, "train": train},
         seed=seed,
         output=output,
         scratch=scratch,
         key=digest([work.key, seed]),  # a job's name begins with its key: each has its own
     )
     tuned = work.adapters.tuner().tune(request, progress)
-    write_tuned(output, tuned, settings.model, card)
+    tune.write_tuned(output, tuned, settings.model, card)
     return tuned
 
 

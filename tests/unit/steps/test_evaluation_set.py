@@ -133,9 +133,10 @@ def test_checks_travel_to_the_test_side_and_only_there_where_a_row_has_some(tmp_
     assert "checks" not in rows[0]
 
 
-def test_logs_give_the_requests_that_people_corrected(tmp_path):
-    path = write(tmp_path, {"question": "q1", "corrected": "a1"}, {"question": "q2"})
-    assert list(read_set([path], "logs")) == [Row("q1", "a1")]
+def test_logs_give_the_answers_that_people_corrected(tmp_path):
+    liked, corrected = ({"question": q, "answer": "a", "id": q} for q in ("q1", "q2"))
+    path = write(tmp_path, liked | {"corrected": False}, corrected | {"corrected": True})
+    assert list(read_set([path], "logs")) == [Row("q2", "a")]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,8 @@ def test_logs_give_the_requests_that_people_corrected(tmp_path):
         ("choices", {"question": {"stem": "q"}, "answerKey": "A"}),
         ("code", {"question": "q", "answer": "a"}),
         ("code", {"prompt": "q", "test": "a"}),
-        ("logs", {"corrected": "a"}),
+        ("logs", {"question": "q", "answer": "a"}),
+        ("logs", {"question": "q", "corrected": True}),
     ],
 )
 def test_a_line_that_is_no_row_is_named_with_an_example(tmp_path, form, row):

@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -82,6 +83,62 @@ def test_evaluate_gives_the_same_bytes_twice(bench, tmp_path):
     first = bench.output("metrics").read_bytes()
     bench.run(evaluate.KIND, {"responses": path})
     assert bench.output("metrics").read_bytes() == first
+
+
+class Letters:
+    """Encodes a text by its first letter: equal ones lie together, others at a right angle."""
+
+    description = "first letters"
+    dimensions = 26
+
+    def encode(self, texts, progress):
+        return np.array([[float(ord(text[0]) - 97 == i) for i in range(26)] for text in texts])
+
+
+def measured(bench, rows, *overrides, models=None):
+    path = write_responses(bench.folder / "r.parquet", rows, models=models)
+    bench.run(evaluate.KIND, {"responses": path}, *overrides)
+    return read(bench, "metrics")["contestants"]
+
+
+def test_semantic_similarity_is_the_cosine_of_answer_and_reference(tmp_path):
+    bench = Bench(tmp_path, encoder=Letters)
+    texts = ["alike", "about", "other", "zebra", "also", "no"]
+    rows = [
+        {"row_key": f"{i:04}", "contestant": "untuned", "text": text, "reference": "a b"}
+        for i, text in enumerate(texts)
+    ]
+    found = measured(bench, rows, "evaluation.metrics=[semantic_similarity]", "encoder=minilm")
+    assert found["untuned"]["semantic_similarity"]["value"] == pytest.approx(3 / 6)
+
+
+def test_latency_is_the_mean_of_what_the_provider_told_and_null_if_one_row_has_none(bench):
+    rows = [
+        {"row_key": f"{i:04}", "contestant": name, "latency_s": seconds * (i + 1)}
+        for i in range(8)
+        for name, seconds in (("untuned", 0.5), ("tuned", 1.0))
+    ]
+    found = measured(bench, rows, "evaluation.metrics=[latency]")
+    assert (found["untuned"]["latency"]["value"], found["tuned"]["latency"]["value"]) == (2.25, 4.5)
+    rows[1]["latency_s"] = None
+    gap = measured(bench, rows, "evaluation.metrics=[latency]")["tuned"]["latency"]
+    assert (gap["value"], gap["why"]) == (None, "1 of 8 rows have no figure")
+
+
+def test_cost_is_that_of_the_tokens_by_each_models_own_price(bench):
+    rows = [
+        {"row_key": f"{i:04}", "contestant": name, "prompt_tokens": 1000, "output_tokens": 100}
+        for i in range(8)
+        for name in ("untuned", "tuned")
+    ]
+    models = {"untuned": {"base": "small"}, "tuned": {"base": "large"}}
+    prices = "+evaluation.prices={small: {input: 1, output: 10}, large: {input: 2, output: 20}}"
+    found = measured(bench, rows, "evaluation.metrics=[cost]", prices, models=models)
+    assert found["untuned"]["cost"]["value"] == pytest.approx(0.002)
+    assert found["tuned"]["cost"]["value"] == pytest.approx(0.004)
+    unknown = "+evaluation.prices={small: {input: 1, output: 10}}"
+    found = measured(bench, rows, "evaluation.metrics=[cost]", unknown, models=models)
+    assert found["tuned"]["cost"]["value"] is None
 
 
 ALLOW = "evaluation.sandbox={timeout_s: 5, max_memory_mb: 256}"
