@@ -45,7 +45,7 @@ from llmops.lineage.sweep import (
 from llmops.plan.build import Plan, Selection
 from llmops.plan.side import Side, has_validation_rows, readers
 from llmops.ports import Store
-from llmops.processes import is_running, this_process
+from llmops.processes import still_running, this_process
 from llmops.secrecy import masked
 from llmops.steps import step_kinds
 
@@ -342,7 +342,7 @@ def _carry_out(
     again = bool(options.selection.force or options.selection.start)
     _write_waiting(folder, prepared, again=again)
     folder.note(status="running", stopped=None)
-    task = _Task(folder.path, options, prepared.score_on, prepared.by, os.getpid())
+    task = _Task(folder.path, options, prepared.score_on, prepared.by, this_process())
     problem = None
     with watch(folder):
         try:
@@ -494,7 +494,7 @@ class _Task:
     options: SweepOptions
     score_on: Side
     by: Decides | None
-    parent: int
+    parent: Mapping[str, Any]  # the sweep's process
 
 
 def run_member(task: _Task, overrides: Sequence[str]) -> float | str | None:
@@ -620,19 +620,19 @@ def _reserve(folder: SweepFolder, task: _Task, progress: _Progress, plan: Plan) 
 
 
 @contextlib.contextmanager
-def _ends_with(parent: int) -> Iterator[None]:
+def _ends_with(parent: Mapping[str, Any]) -> Iterator[None]:
     """End this member when the sweep's process is gone: nobody would read what it does.
 
-    In the sweep's own process there is nothing to watch.
+    In the sweep's own process there is nothing to watch; from another machine it is not seen.
     """
-    if os.getpid() == parent:
+    if parent == this_process() or still_running(parent) is None:
         yield
         return
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(PARENT_POLL_S):
-            if not is_running(parent):
+            if still_running(parent) is False:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(PARENT_POLL_S)
                 return
