@@ -276,3 +276,14 @@ def test_a_machine_is_told_apart_by_name_boot_and_container(monkeypatch, tmp_pat
     monkeypatch.setattr(lease, "Path", lambda name: tmp_path / "nothing")
     assert lease._machine() == host
     lease._machine.cache_clear()
+
+
+def test_no_two_leases_have_one_id(blobs):
+    assert len({Lease(blobs, KEY, 1, SECONDS).me for _ in range(9)}) == 9
+
+
+def test_leases_are_told_apart_by_number_and_not_by_name(blobs, clock):
+    for number in (9, 10):
+        blobs.write(f"locks/{KEY}/{number}.json", b'{"released": true}')
+    with held(blobs, KEY, SECONDS) as mine:
+        assert mine.number == 11
