@@ -1,6 +1,6 @@
 """Serve: requests a second, their slowest, overload and memory, against a bare FastAPI app.
 
-    .venv/bin/python benchmarks/serving.py             # six minutes: 60 s each, three times
+    .venv/bin/python benchmarks/serving.py             # two minutes: 60 s each
     .venv/bin/python benchmarks/serving.py --overload  # eleven minutes, ten of them of overload
     .venv/bin/python benchmarks/serving.py --model     # the local model, 8 clients against 1
     .venv/bin/python benchmarks/serving.py --short     # any of them in seconds, to try it
@@ -39,7 +39,7 @@ QUESTION = "How can I load a csv file using Pandas and keep only the rows of thi
 ANSWER = (
     "Use pandas.read_csv with parse_dates, then filter: rows = rows[rows['when'].dt.year == year]."
 )
-ROUNDS = 3
+ROUNDS = 1
 GOAL_SHARE, AIM_SHARE, GOAL_P99, GOAL_OVERLOAD_P99 = 0.4, 0.6, 2.5, 2.0
 
 
