@@ -68,11 +68,11 @@ lock: $(VENV)/.dev ## renew constraints.txt with the newest versions that pyproj
 		echo "# torch brings its own packages for CUDA, where it has any: they are not listed."; \
 		sed -E '/^(nvidia|cuda|triton)/d; s/\+[a-z0-9.]+$$//' $(VENV)/pins; } > $(PINS)
 
-peers: $(PEERS)/crucible/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
+peers: $(PEERS)/crucible/.installed $(PEERS)/mlflow/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
 
-smoke-gcp: $(VENV)/.dev ## check a real project: PROJECT=my-project [BUCKET=gs://..] [REGION=..] [PARTS=..]
+smoke-gcp: $(VENV)/.dev ## check a real project: PROJECT=my-project [BUCKET=gs://..] [REGION=..] [PARTS=..] [IMAGE=..] [TUNE=1]
 	@test -n '$(PROJECT)' || { echo 'say which project is billed:  make smoke-gcp PROJECT=my-project' >&2; exit 2; }
-	$(BIN)/python -m tests.smoke --project $(PROJECT) $(if $(BUCKET),--bucket $(BUCKET)) $(if $(REGION),--region $(REGION)) $(PARTS)
+	$(BIN)/python -m tests.smoke --project $(PROJECT) $(if $(BUCKET),--bucket $(BUCKET)) $(if $(REGION),--region $(REGION)) $(if $(IMAGE),--image $(IMAGE)) $(if $(TUNE),--tune) $(PARTS)
 
 revisions: $(VENV)/.dev ## record the steps' code, once each change has its revision or the same result
 	$(BIN)/python tests/golden/revisions.py

@@ -19,7 +19,7 @@ from llmops.errors import ConfigError
 from llmops.plan.graph import Node
 from llmops.plan.keys import read_settings, step_key
 from llmops.plan.kinds import Adapters, Outcome, Source, StepKind, Work
-from llmops.ports import IndexEntry, Progress, Store
+from llmops.ports import IndexEntry, Store, TuningProgress
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Result:
     cached: bool
 
 
-def execute(task: Task, store: Store, adapters: Adapters, progress: Progress) -> Result:
+def execute(task: Task, store: Store, adapters: Adapters, progress: TuningProgress) -> Result:
     """Return the step's result, from the index or by doing the work.
 
     Raises:
@@ -122,7 +122,7 @@ def _work(
     key: str,
     store: Store,
     adapters: Adapters,
-    progress: Progress,
+    progress: TuningProgress,
 ) -> _Published:
     folder = store.temporary()
     try:

@@ -27,6 +27,28 @@ class Progress(Protocol):
         ...
 
 
+class TuningProgress(Progress, Protocol):
+    """Told by a tuner how far it is and, where it measures that as it goes, the loss."""
+
+    def __call__(
+        self, done: float, total: float | None, note: str = "", *, loss: float | None = None
+    ) -> None:
+        """Report as ``Progress``; ``loss`` is the training loss of optimiser step ``done``."""
+        ...
+
+
+class LineageTarget(Protocol):
+    """A service that keeps OpenLineage run events."""
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Hand one event over.
+
+        Raises:
+            BackendError: If it cannot be reached or refuses.
+        """
+        ...
+
+
 # ------------------------------------------------------------------ warehouse
 
 
@@ -422,7 +444,7 @@ class Tuned:
 class Tuner(Protocol):
     """Fits a base model to examples."""
 
-    def tune(self, request: TuningRequest, progress: Progress) -> Tuned:
+    def tune(self, request: TuningRequest, progress: TuningProgress) -> Tuned:
         """Tune, going on from ``request.scratch`` if an earlier attempt left a checkpoint there.
 
         Raises:

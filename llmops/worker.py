@@ -272,12 +272,15 @@ class Events:
         self.seconds = PROGRESS_SECONDS if folder else STORED_PROGRESS_SECONDS
         self.last = 0.0
 
-    def progress(self, done: float, total: float | None, note: str = "") -> None:
+    def progress(
+        self, done: float, total: float | None, note: str = "", *, loss: float | None = None
+    ) -> None:
         """Report progress, but not too often; on one machine the last of it always."""
         now = time.monotonic()
         if now - self.last >= self.seconds or (self.path and done == total):
             self.last = now
-            self.send(event="progress", done=done, total=total, note=masked(note))
+            measured = {} if loss is None else {"loss": loss}
+            self.send(event="progress", done=done, total=total, note=masked(note), **measured)
 
     def send(self, **event: Any) -> None:
         """Append one line, short enough to be written whole; or replace the stored event."""

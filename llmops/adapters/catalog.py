@@ -72,6 +72,10 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
         "files": Entry("llmops.adapters.registry.files", "open_registry"),
         "vertex": Entry("llmops.adapters.registry.vertex", "open_registry", "gcp", cloud=True),
     },
+    "lineage": {
+        "http": Entry("llmops.adapters.lineage.http", "open_target"),
+        "google": Entry("llmops.adapters.lineage.google", "open_target", "gcp", cloud=True),
+    },
     "encoder": {
         kind: Entry("llmops.adapters.encoder.transformers_encoder", "open_encoder", "local")
         for kind in ("wheel", "huggingface")

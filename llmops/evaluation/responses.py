@@ -124,7 +124,7 @@ def is_part(path: Path, contestant: str, keys: Sequence[str]) -> bool:
 
     try:
         found = pq.read_table(path, columns=["row_key", "contestant"]).to_pylist()
-    except (OSError, pa.ArrowInvalid):
+    except (FileNotFoundError, pa.ArrowInvalid):
         return False
     return bool(found == [{"row_key": key, "contestant": contestant} for key in keys])
 

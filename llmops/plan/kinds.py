@@ -17,10 +17,10 @@ from llmops.ports import (
     Encoder,
     Generator,
     ModelReference,
-    Progress,
     Registry,
     Scorer,
     Tuner,
+    TuningProgress,
     Warehouse,
 )
 
@@ -94,7 +94,7 @@ class Work(Generic[S]):
     digests: Mapping[str, str]  # input name -> sha256 of that artifact
     outputs: Mapping[str, Path]  # output name -> where to write it
     adapters: Adapters
-    progress: Progress
+    progress: TuningProgress
     scratch: Path  # survives a crash of this very step; for checkpoints
     experiment: str = ""  # its name, for the labels of remote jobs
 

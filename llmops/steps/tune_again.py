@@ -16,7 +16,7 @@ from llmops.artifacts import digest
 from llmops.data import columns
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.ports import Progress, Tuned, TuningRequest
+from llmops.ports import Tuned, TuningProgress, TuningRequest
 from llmops.steps.tune import read_card, write_tuned
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def run(work: Work[Settings]) -> Outcome:
     return Outcome(facts={"seeds": list(tuned), "answers": settings.answers, "tokens": tokens})
 
 
-def _tune(work: Work[Settings], seed: int, card: Mapping[str, Any], progress: Progress) -> Tuned:
+def _tune(
+    work: Work[Settings], seed: int, card: Mapping[str, Any], progress: TuningProgress
+) -> Tuned:
     """Tune one model, unless an attempt before a crash has left it whole."""
     settings, scratch = work.settings, work.scratch / f"seed-{seed}"
     output = work.outputs["models"] / f"seed-{seed}"
@@ -102,10 +104,13 @@ def _tune(work: Work[Settings], seed: int, card: Mapping[str, Any], progress: Pr
     return tuned
 
 
-def _share(progress: Progress, place: int, count: int) -> Progress:
-    def told(done: float, total: float | None, note: str = "") -> None:
+def _share(progress: TuningProgress, place: int, count: int) -> TuningProgress:
+    def told(
+        done: float, total: float | None, note: str = "", *, loss: float | None = None
+    ) -> None:
         whole = None if total is None else total * count
-        progress(done + (total or 0) * place, whole, f"model {place + 1} of {count}, {note}")
+        said = f"model {place + 1} of {count}, {note}"
+        progress(done + (total or 0) * place, whole, said, loss=loss)
 
     return told
 

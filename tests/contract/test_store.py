@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -189,6 +190,27 @@ def test_a_damaged_object_is_seen_set_aside_and_made_again(place, store, damage)
         store.local_path(artifact)
     assert place.set_aside(store, artifact.sha256) == damage
     assert store.local_path(store.put(written(store, b"x"), "json")).read_bytes() == b"x"
+
+
+def test_an_unpacked_folder_that_was_changed_is_unpacked_anew(store):
+    artifact = store.put(folder_with(store, {"a/b": b"1", "c": b"2"}), "folder")
+    path = store.local_path(artifact)
+    (path / "a" / "b").unlink()
+    (path / "a" / "b").write_bytes(b"9")
+    assert (store.local_path(artifact) / "a" / "b").read_bytes() == b"1"
+    (path / "c").unlink()
+    assert (store.local_path(artifact) / "c").read_bytes() == b"2"
+
+
+def test_an_unpacked_file_that_was_damaged_in_place_does_not_outlive_its_object(store):
+    artifact = store.put(folder_with(store, {"a": b"1"}), "folder")
+    path = store.local_path(artifact) / "a"
+    path.chmod(0o644)
+    path.write_bytes(b"9")  # where disks have links, this is the object itself
+    with contextlib.suppress(DamagedObject):
+        store.local_path(artifact)
+    again = store.put(folder_with(store, {"a": b"1"}), "folder")
+    assert (store.local_path(again) / "a").read_bytes() == b"1"
 
 
 def test_a_damaged_file_of_a_folder_is_seen(place, store):
