@@ -36,6 +36,7 @@ FORMATS = (".jsonl", ".csv", ".parquet")
 FIELDS: Mapping[str, str] = {  # of an answer -> Arrow's name of its type in Parquet
     "response": "string",
     "response_id": "string",
+    "response_model": "string",
     "response_blocked": "bool",
     "response_blocked_by": "string",
     "response_finish_reason": "string",
