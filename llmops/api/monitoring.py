@@ -156,7 +156,7 @@ def _check_reachable(config: Mapping[str, Any], overrides: Sequence[str]) -> Non
 def _report(config: Mapping[str, Any], folder: Path, end: datetime) -> dict[str, Any]:
     start = end - timedelta(days=config["window_days"])
     rows = _rows(folder, start, end, config["model"])
-    now = _asked(f"traffic of {config['window_days']:g} days to {end:%Y-%m-%d}", rows, config)
+    now = _asked(f"traffic of {_days(config['window_days'])} to {end:%Y-%m-%d}", rows, config)
     before = _before(config, folder, start)
     return watch(
         _with_vectors(now, config),
@@ -174,8 +174,12 @@ def _before(config: Mapping[str, Any], folder: Path, start: datetime) -> Asked:
     if config["against"] == "window":
         earlier = start - timedelta(days=config["baseline_days"])
         rows = _rows(folder, earlier, start, config["model"])
-        return _asked(f"traffic of {config['baseline_days']:g} days before", rows, config)
+        return _asked(f"traffic of {_days(config['baseline_days'])} before", rows, config)
     return _training(config)
+
+
+def _days(days: float) -> str:
+    return f"{days:g} day{'' if days == 1 else 's'}"
 
 
 def _training(config: Mapping[str, Any]) -> Asked:
