@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 INSTRUCTION = (
@@ -30,6 +31,14 @@ JOIN = (
 )
 
 
+class WithoutPandas(MetaPathFinder):
+    """Hides pandas: llmops does not depend on it, but pyarrow imports it wherever it finds it."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == "pandas":
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
 def connect(memory: str, out: Path, threads: int = 2):
     import duckdb
 
@@ -41,13 +50,15 @@ def connect(memory: str, out: Path, threads: int = 2):
 
 def ours(rows: Path, out: Path) -> dict:
     """The streaming pipeline; the environment changes what must not change the result."""
+    sys.meta_path.insert(0, WithoutPandas())
+    from llmops.adapters.warehouse.duckdb import BATCH_ROWS
     from llmops.data import buckets, stream
     from llmops.data.cleaning import Asked
     from llmops.data.settings import Columns, NearDuplicates, Rules, SplitSettings, Texts
     from llmops.prompts.prompt import Prompt
 
     limit = os.environ.get("MEMORY", "1GB")
-    batch = int(os.environ.get("BATCH", "8192"))
+    batch = int(os.environ.get("BATCH", BATCH_ROWS))
     expected = sum(path.stat().st_size for path in rows.glob("*.parquet")) * 3  # they are packed
     expected = int(os.environ.get("EXPECTED", expected))
     stream.AHEAD = int(os.environ.get("AHEAD", stream.AHEAD))

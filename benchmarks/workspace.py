@@ -52,6 +52,27 @@ KINDS = (
 )
 """
 
+WAIT_KINDS = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from llmops.plan.kinds import Outcome, Port, StepKind, leaf
+
+@dataclass(frozen=True)
+class Settings:
+    seconds: float = leaf("with.seconds")
+
+def run(work):
+    with Path("began.txt").open("a") as file:
+        file.write(f"{work.step} {time.time()}\\n")
+    time.sleep(work.settings.seconds)
+    work.outputs["out"].write_text('"done"')
+    return Outcome()
+
+IN, OUT = Port("in", "json", optional=True), Port("out", "json")
+KINDS = (StepKind("wait", 1, run, Settings, takes=(IN,), gives=(OUT,)),)
+"""
+
 
 class Workspace:
     """A project at ``root``; commands run in it as a user would run them."""
@@ -77,6 +98,17 @@ class Workspace:
             lines += [f"  s{number}:", "    use: add_one", "    with: {start: 0}"]
             lines += [f"    takes: {{number: s{number - 1}.number}}"] if number else []
         self._experiment(name, "\n".join(lines), "adding")
+
+    def waiting(self, name: str, steps: int, *, seconds: float) -> None:
+        """Write an experiment of ``steps`` steps in a chain that note their begin and wait."""
+        (self.site / "wait_kinds.py").write_text(WAIT_KINDS)
+        self._entry_point("waiting", "wait_kinds")
+        lines = []
+        for number in range(steps):
+            own = seconds + number / 1000  # no two steps are the same work
+            lines += [f"  s{number}:", "    use: wait", f"    with: {{seconds: {own}}}"]
+            lines += [f"    takes: {{in: s{number - 1}.out}}"] if number else []
+        self._experiment(name, "\n".join(lines), "waiting")
 
     def _entry_point(self, name: str, module: str) -> None:
         info = self.site / f"{name}-1.0.dist-info"

@@ -46,7 +46,7 @@ def read_reference(path: Path) -> Artifact:
     """
     try:
         return reference(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, KeyError) as exc:
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as exc:
         raise DataError(
             f"{path} is not a reference to an artifact ({exc})",
             hint="a step's input is a small JSON file: {uri, kind, sha256, bytes, rows}",

@@ -7,6 +7,7 @@ then finds the result.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from llmops.errors import ConfigError
 from llmops.plan.graph import Node
 from llmops.plan.keys import read_settings, step_key
 from llmops.plan.kinds import Adapters, Outcome, Source, StepKind, Work
-from llmops.ports import IndexEntry, Progress, Store
+from llmops.ports import IndexEntry, Store, TuningProgress
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Result:
     cached: bool
 
 
-def execute(task: Task, store: Store, adapters: Adapters, progress: Progress) -> Result:
+def execute(task: Task, store: Store, adapters: Adapters, progress: TuningProgress) -> Result:
     """Return the step's result, from the index or by doing the work.
 
     Raises:
@@ -122,7 +123,7 @@ def _work(
     key: str,
     store: Store,
     adapters: Adapters,
-    progress: Progress,
+    progress: TuningProgress,
 ) -> _Published:
     folder = store.temporary()
     try:
@@ -140,6 +141,7 @@ def _work(
                 progress=progress,
                 scratch=store.scratch(key),
                 experiment=task.config["name"],
+                keep=functools.partial(store.keep, key),
             )
         )
         return _Published(_publish(kind, outputs, outcome, store), outcome.facts)

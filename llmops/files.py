@@ -53,6 +53,56 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes, for a reader to whom a missing or torn file means something.
+
+    Raises:
+        BackendError: If the system refuses for now: that says nothing of what the file holds.
+        OSError: If there is no such file, or no right to read it.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        refused = refusal(exc)
+        if refused is None:
+            raise
+        raise refused from exc
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text; raises as ``read_bytes``, and ValueError if it is no text."""
+    return read_bytes(path).decode("utf-8")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it; nothing if there is none.
+
+    Raises:
+        OSError: If the system refuses; what is left can be removed later.
+    """
+
+    def failed(function: object, path: str, raised: tuple[type, BaseException, object]) -> None:
+        if not isinstance(raised[1], FileNotFoundError):  # another process removes it too
+            raise raised[1]
+
+    shutil.rmtree(folder, onerror=failed)
+
+
+def discard(folder: Path, within: Path) -> None:
+    """Take a folder away at once, then remove what was in it; nothing if there is none.
+
+    What a kill leaves of it lies in ``within``, on the same disk, where ``clear_left_behind``
+    finds it.
+
+    Raises:
+        OSError: If the system refuses.
+    """
+    aside = within / f"{TEMPORARY}{owner()}-{folder.name}"
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(aside)
+    remove_folder(aside)
+
+
 def owner() -> str:
     """Return the beginning of the names of this process's temporary files: machine and process."""
     return f"{socket.gethostname()}-{os.getpid()}"
@@ -65,7 +115,7 @@ def clear_left_behind(folder: Path, prefix: str = TEMPORARY) -> None:
         pid = path.name.removeprefix(mine).partition("-")[0]
         if pid.isdigit() and not is_running(int(pid)):
             if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+                remove_folder(path)
             else:
                 path.unlink(missing_ok=True)
 

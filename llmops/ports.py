@@ -27,6 +27,28 @@ class Progress(Protocol):
         ...
 
 
+class TuningProgress(Progress, Protocol):
+    """Told by a tuner how far it is and, where it measures that as it goes, the loss."""
+
+    def __call__(
+        self, done: float, total: float | None, note: str = "", *, loss: float | None = None
+    ) -> None:
+        """Report as ``Progress``; ``loss`` is the training loss of optimiser step ``done``."""
+        ...
+
+
+class LineageTarget(Protocol):
+    """A service that keeps OpenLineage run events."""
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Hand one event over.
+
+        Raises:
+            BackendError: If it cannot be reached or refuses.
+        """
+        ...
+
+
 # ------------------------------------------------------------------ warehouse
 
 
@@ -266,7 +288,18 @@ class Store(Protocol):
         ...
 
     def scratch(self, key: str) -> Path:
-        """Return a local folder that survives a crash of the step with this key."""
+        """Return a local folder that survives a crash of the step with this key.
+
+        What ``keep`` was given is in it, also on another machine.
+        """
+        ...
+
+    def keep(self, key: str, path: Path) -> None:
+        """Let a file that lies in the scratch folder outlive this machine, if the store does.
+
+        Raises:
+            BackendError: If the store cannot be written.
+        """
         ...
 
     def clear_scratch(self, key: str) -> None:
@@ -422,7 +455,7 @@ class Tuned:
 class Tuner(Protocol):
     """Fits a base model to examples."""
 
-    def tune(self, request: TuningRequest, progress: Progress) -> Tuned:
+    def tune(self, request: TuningRequest, progress: TuningProgress) -> Tuned:
         """Tune, going on from ``request.scratch`` if an earlier attempt left a checkpoint there.
 
         Raises:
@@ -534,7 +567,7 @@ class Response:
     ``<name>_severity``; both in [0, 1]. ``block_reason`` is the provider's word for why it
     blocked; ``raw`` is what the provider answered, as plain JSON, where there is more to see.
     ``blocked_by`` tells a block of a chain's own step from the provider's. ``grounding`` is null
-    where nothing was retrieved.
+    where nothing was retrieved. ``trace`` has a plain object for each step of a chain.
     """
 
     text: str
@@ -550,6 +583,7 @@ class Response:
     raw: Mapping[str, Any] | None = None
     blocked_by: Literal["provider", "thresholds", "rules"] = "provider"
     grounding: Grounding | None = None
+    trace: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,12 @@ _NAMES = (
     r"token|secret|password|passwd|passphrase|credentials?|sig|signature|"
     r"(?:api|access|secret|private|signing|encryption|account)_?key"
 )
+# "no credentials: nothing answers": the word names no value here, and a word follows it.
+_PROSE = r"credentials:\ (?-i:[a-z]+)(?![^\s,;.)])"
 _KEY = re.compile(rf"(?:^|[_.-])(?:{_NAMES})$", re.IGNORECASE)
 _SHAPES = re.compile(
     rf"""(?P<url>(?<=://)[^/\s:@'"]*:[^/\s@'"]+(?=@))
-    |(?P<named>(?<=[?&_.\s'"-])(?:[a-z0-9]+[_-])*(?:{_NAMES})['"]?(?:=|:\ ?))
+    |(?P<named>(?<=[?&_.\s'"-])(?!{_PROSE})(?:[a-z0-9]+[_-])*(?:{_NAMES})['"]?(?:=|:\ ?))
         (?P<value>(?!['"]?\$\{{)(?:'[^']*'|"[^"]*"|[^&\s'"<>,]+))
     |(?P<pem>-----BEGIN[A-Z ]*PRIVATE[ ]KEY-----(?:[\s\S]*?-----END[A-Z ]*PRIVATE[ ]KEY-----)?)
     |(?P<bearer>(?<=Bearer[ ])[A-Za-z0-9._~+/-]{{8,}}=*)

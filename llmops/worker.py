@@ -17,9 +17,9 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops.adapters.catalog import open_adapters, open_store
 from llmops.adapters.store.address import read_text
@@ -31,6 +31,9 @@ from llmops.plan.graph import Graph, Node, build_graph
 from llmops.ports import Store
 from llmops.secrecy import copy_masked, masked
 from llmops.steps import step_kinds
+
+if TYPE_CHECKING:
+    from llmops.steps.component import Made
 
 REQUEST = "_request"  # the report in which the parent says what the config does not; see request()
 PROGRESS = "_progress-"  # and the step: the report in which a worker elsewhere says how far it is
@@ -45,6 +48,7 @@ def work(
     step: str,
     inputs: Mapping[str, str],
     outputs: Mapping[str, str],
+    made: Made | None = None,
 ) -> None:
     """Run one step of a run and write the references of its outputs.
 
@@ -54,6 +58,7 @@ def work(
         step: The step's name in the config's pipeline.
         inputs: Input name to the path of its reference file.
         outputs: Output name to the path where its reference file is to be written.
+        made: What a container of the step's own has made; only to be taken into the store.
 
     Raises:
         SystemExit: If the step fails; its report says why.
@@ -66,7 +71,7 @@ def work(
     started = time.monotonic()
     try:
         events.send(event="start")
-        result = _execute(config, store, run_id, step, inputs, events)
+        result = _execute(config, store, run_id, step, inputs, events, made)
         for name, path in outputs.items():
             _write_reference(Path(path), result.entry.outputs[name].to_json())
     except BaseException as exc:
@@ -80,6 +85,55 @@ def work(
     status = "cached" if result.cached else "done"
     store.write_report(run_id, step, _success(result, status))
     events.send(event="end", status=status, seconds=result.entry.seconds)
+
+
+def hand_out(
+    config_uri: str, run_id: str, step: str, inputs: Mapping[str, str], outputs: Mapping[str, str]
+) -> None:
+    """Copy a step's inputs out of the store, for a container of its own that knows no store.
+
+    Args:
+        config_uri: Address of the resolved config.
+        run_id: The run.
+        step: The step that takes the inputs.
+        inputs: Input name to the path of its reference file.
+        outputs: Input name to the path where its data is to be written.
+
+    Raises:
+        SystemExit: If an input cannot be read; the step's report says why.
+    """
+    from llmops.steps.component import copy
+
+    _send_output_to_log(step)
+    leave_with_the_run()
+    store = open_store(_here(read_config(config_uri)), Path.cwd())
+    Events(step, run_id, store).send(event="start")
+    try:
+        for name, path in inputs.items():
+            copy(store.local_path(_reference(Path(path), store)), Path(outputs[name]))
+    except BaseException as exc:
+        store.write_report(run_id, step, _failure(exc) | {"seconds": 0.0})
+        traceback.print_exc()
+        raise SystemExit(1) from exc
+
+
+def take_in(
+    config_uri: str,
+    run_id: str,
+    step: str,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    made: Mapping[str, str],
+    results: Mapping[str, Any],
+) -> None:
+    """Take into the store what a container of the step's own made; otherwise as ``work``.
+
+    ``made`` is output name to the file or folder that the container wrote, ``results`` are its
+    output parameters.
+    """
+    from llmops.steps.component import Made
+
+    work(config_uri, run_id, step, inputs, outputs, Made(made, results))
 
 
 def read_config(uri: str) -> dict[str, Any]:
@@ -115,11 +169,14 @@ def _execute(
     step: str,
     inputs: Mapping[str, str],
     events: Events,
+    made: Made | None,
 ) -> Result:
     request = store.read_report(run_id, REQUEST) or {}
     kinds = step_kinds(config["project"]["steps"], request.get("components"))
     node = build_graph(config["pipeline"], kinds).node(step)
     _check_revision(node, request.get("revisions", {}))
+    if made:
+        node = replace(node, kind=replace(node.kind, run=made.take))
     task = Task(
         node=node,
         config=config,
@@ -215,12 +272,15 @@ class Events:
         self.seconds = PROGRESS_SECONDS if folder else STORED_PROGRESS_SECONDS
         self.last = 0.0
 
-    def progress(self, done: float, total: float | None, note: str = "") -> None:
+    def progress(
+        self, done: float, total: float | None, note: str = "", *, loss: float | None = None
+    ) -> None:
         """Report progress, but not too often; on one machine the last of it always."""
         now = time.monotonic()
         if now - self.last >= self.seconds or (self.path and done == total):
             self.last = now
-            self.send(event="progress", done=done, total=total, note=masked(note))
+            measured = {} if loss is None else {"loss": loss}
+            self.send(event="progress", done=done, total=total, note=masked(note), **measured)
 
     def send(self, **event: Any) -> None:
         """Append one line, short enough to be written whole; or replace the stored event."""

@@ -1,32 +1,27 @@
 """Ask one of Google's services until it answers: paced, patient with quotas and outages.
 
 Google's clients do not try again by themselves, or not for long. Here a refused or lost request is
-asked again until a deadline: after what ``Retry-After`` says, else after a growing pause. A wait
-that the service orders holds every thread back. Credentials that end in the middle are made anew
+asked again with ``patience`` until a deadline. A wait that the service orders holds every thread
+back. Credentials that end in the middle are made anew
 once a request. Knows no model and no job.
 """
 
 from __future__ import annotations
 
-import random
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from llmops.adapters.google import RETRYABLE, WAYS
+from llmops.adapters.patience import Patience, helps
 from llmops.errors import BackendError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 T = TypeVar("T")
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 60.0
 HINTS = {
     403: "give the account the role Vertex AI User: docs/google_cloud.md",
     404: "check env.project and the region, and that the model or endpoint still exists",
@@ -99,31 +94,35 @@ class Asking:
             Unanswered: If it is not ``repeatable`` and got no answer.
             BackendError: If the service refuses, or still fails at the deadline.
         """
-        end = time.monotonic() + (self.requests.deadline_s if deadline_s is None else deadline_s)
-        attempt, renewed = 0, False
-        while True:
+        renewed = False
+
+        def once() -> T:
+            nonlocal renewed
             self._pacer.wait()
             token = self._credentials.token
             try:
                 return ask()
             except Exception as exc:
                 trouble = trouble_of(exc, self.service)
-                if trouble is None:
+                if trouble is None or (trouble.code == 401 and renewed):
                     raise
-                if trouble.code == 401 and not renewed:
-                    renewed = True
-                    self._renew(token)
-                    continue
-                if not repeatable and trouble.code != 429 and trouble.retryable:
-                    raise Unanswered(trouble.text, retryable=True) from exc
-                attempt += 1
-                pause = trouble.pause_s if trouble.pause_s is not None else _pause(attempt)
-                if not trouble.retryable or time.monotonic() + pause > end:
-                    raise trouble.error() from exc
-            if trouble.pause_s is None:
-                time.sleep(pause)
-            else:
-                self._pacer.hold(pause)
+                if trouble.code != 401:
+                    if not repeatable and trouble.code != 429 and trouble.retryable:
+                        raise Unanswered(trouble.text, retryable=True) from exc
+                    raise
+            renewed = True
+            self._renew(token)
+            return once()
+
+        seconds = self.requests.deadline_s if deadline_s is None else deadline_s
+        return Patience(self.service, seconds, _meaning, self._wait, _helps).ask(once)
+
+    def _wait(self, seconds: float, *, ordered: bool) -> None:
+        """Wait; a wait that the service orders holds back every thread."""
+        if ordered:
+            self._pacer.hold(seconds)
+        else:
+            time.sleep(seconds)
 
     def _renew(self, refused: str | None) -> None:
         """Get a new token, unless another thread has done so since ``refused`` was used."""
@@ -144,12 +143,11 @@ class Asking:
 
 @dataclass(frozen=True)
 class Trouble:
-    """What went wrong with one request; ``pause_s`` is what the service asks to wait."""
+    """What went wrong with one request."""
 
     code: int | None
     text: str
     retryable: bool
-    pause_s: float | None = None
 
     def error(self) -> Exception:
         """Return it as the error to raise."""
@@ -159,6 +157,17 @@ class Trouble:
         if self.retryable and not hint:
             hint = "run it again: what is finished is kept"
         return BackendError(self.text, hint=hint, retryable=self.retryable)
+
+
+def _meaning(exc: BaseException, service: str) -> Exception | None:
+    if isinstance(exc, BackendError):  # ours already
+        return exc
+    trouble = trouble_of(exc, service)
+    return None if trouble is None else trouble.error()
+
+
+def _helps(error: Exception) -> bool:
+    return helps(error) and not isinstance(error, Unanswered)
 
 
 def trouble_of(exc: BaseException, service: str) -> Trouble | None:
@@ -172,11 +181,11 @@ def trouble_of(exc: BaseException, service: str) -> Trouble | None:
     if isinstance(exc, errors.APIError):
         code = int(exc.code or 0)
         text = f"{service} answered {code}: {exc.message or exc.status or 'no reason given'}"
-        return Trouble(code, text, code in RETRYABLE, _retry_after(exc))
+        return Trouble(code, text, code in RETRYABLE)
     if isinstance(exc, api.GoogleAPICallError):
         code = int(exc.code or 0)
         text = f"{service} answered {code}: {exc.message or 'no reason given'}"
-        return Trouble(code, text, code in RETRYABLE, _retry_after(exc))
+        return Trouble(code, text, code in RETRYABLE)
     if isinstance(
         exc,
         httpx.TransportError | auth.TransportError | requests.RequestException | ConnectionError,
@@ -187,32 +196,4 @@ def trouble_of(exc: BaseException, service: str) -> Trouble | None:
         return Trouble(401, f"{service}: the credentials are not accepted: {exc}", retryable=False)
     if isinstance(exc, ValueError) and "JSON" in type(exc).__name__.upper():
         return Trouble(None, f"{service} broke off in mid-answer: {exc}", retryable=True)
-    return None
-
-
-def _pause(attempt: int) -> float:
-    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (attempt - 1))
-    return longest * random.uniform(0.5, 1.0)
-
-
-def _retry_after(exc: Any) -> float | None:
-    """Return the seconds to wait: the header (RFC 9110, 10.2.3), or Google's ``RetryInfo``."""
-    headers = getattr(exc.response, "headers", None) or {}
-    told = headers.get("retry-after")
-    if told is None:
-        return _retry_info(exc.details)
-    if told.strip().isdecimal():
-        return float(told)
-    try:
-        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
-
-
-def _retry_info(details: Any) -> float | None:
-    error = details.get("error", {}) if isinstance(details, Mapping) else {}
-    for detail in error.get("details") or ():
-        delay = str(detail.get("retryDelay", ""))
-        if re.fullmatch(r"\d+(\.\d+)?s", delay):
-            return float(delay[:-1])
     return None

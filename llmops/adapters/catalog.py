@@ -17,7 +17,7 @@ from llmops.adapters.model.answers import FILE, Kept, KeptGenerator, identity
 from llmops.config.knowledge import PROVIDERS
 from llmops.errors import ConfigError, MissingExtra, unknown_name
 from llmops.plan.kinds import Adapters
-from llmops.ports import Encoder, Generator, ModelReference, Store
+from llmops.ports import Encoder, Generator, ModelReference, Registry, Store
 
 
 class Entry(NamedTuple):
@@ -71,8 +71,13 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
     },
     "exporter": {"local": Entry("llmops.adapters.model.export", "open_exporter", "local")},
     "registry": {
+        "store": Entry("llmops.adapters.registry.store", "open_registry", "gcp"),
         "files": Entry("llmops.adapters.registry.files", "open_registry"),
         "vertex": Entry("llmops.adapters.registry.vertex", "open_registry", "gcp", cloud=True),
+    },
+    "lineage": {
+        "http": Entry("llmops.adapters.lineage.http", "open_target"),
+        "google": Entry("llmops.adapters.lineage.google", "open_target", "gcp", cloud=True),
     },
     "encoder": {
         kind: Entry("llmops.adapters.encoder.transformers_encoder", "open_encoder", "local")
@@ -98,7 +103,7 @@ def adapter(
     if kind not in ADAPTERS[port]:
         raise unknown_name(f"{port} adapter", kind, ADAPTERS[port], where=f"{port}.kind")
     entry = ADAPTERS[port][kind]
-    if entry.cloud:
+    if in_cloud(port, config):
         if environment is None:
             raise ConfigError(
                 f"{port} '{kind}' is in the cloud and needs the group env",
@@ -119,7 +124,12 @@ def adapter(
 
 
 def in_cloud(port: str, config: Mapping[str, Any]) -> bool:
-    """Say whether the adapter that ``config['kind']`` names needs the config's ``env`` section."""
+    """Say whether the adapter that ``config['kind']`` names needs the config's ``env`` section.
+
+    One that rests on a ``store`` does if that one does.
+    """
+    if "store" in config:
+        return in_cloud("store", config["store"])
     entry = ADAPTERS[port].get(config["kind"])
     return entry is not None and entry.cloud
 
@@ -133,6 +143,20 @@ def open_store(config: Mapping[str, Any], workspace: Path) -> Store:
     """Open the store of a resolved config."""
     store: Store = adapter("store", config["store"], workspace, environment=config.get("env"))
     return store
+
+
+def registry_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``deploy.registry`` with its ``store``, if it rests on one."""
+    chosen: Mapping[str, Any] = config["deploy"]["registry"]
+    return {**chosen, "store": config["store"]} if chosen["kind"] == "store" else chosen
+
+
+def open_registry(config: Mapping[str, Any], workspace: Path) -> Registry:
+    """Open the registry of a resolved config."""
+    registry: Registry = adapter(
+        "registry", registry_of(config), workspace, environment=config.get("env")
+    )
+    return registry
 
 
 def open_encoder(config: Mapping[str, Any], cache: Path) -> Encoder:
@@ -155,11 +179,13 @@ def open_adapters(
     *,
     read_only: bool = False,
     fresh: bool = False,
+    keep_answers: bool = True,
 ) -> Adapters:
     """Return the seams that steps may use, each opened at its first use and then kept.
 
     With ``read_only`` the warehouse writes nothing into the workspace, as planning wants it. With
-    ``fresh`` models are asked again for what they have answered before.
+    ``fresh`` models are asked again for what they have answered before. Without ``keep_answers``
+    they are opened at once and asked each time, and nothing that they say is kept.
     """
     cache = model_cache()
     open_one = functools.partial(adapter, environment=config.get("env"))
@@ -190,7 +216,11 @@ def open_adapters(
             return found
 
         can_score = chosen["kind"] in PROVIDERS and PROVIDERS[chosen["kind"]].can_score
-        plain = KeptGenerator(answers, identity(chosen, reference), can_score, opened)
+        plain: Generator = (
+            KeptGenerator(answers, identity(chosen, reference), can_score, opened)
+            if keep_answers
+            else opened()
+        )
         if model is not None or (config.get("grounding") is None and config.get("chain") is None):
             return plain
         from llmops.adapters.model.composed import Seams, composed
@@ -202,8 +232,6 @@ def open_adapters(
         tuner=functools.cache(lambda: open_one("tuner", config["model"], cache)),
         generator=generator,
         scorer=scorer,
-        registry=functools.cache(
-            lambda: open_one("registry", config["deploy"]["registry"], workspace)
-        ),
+        registry=functools.cache(lambda: open_registry(config, workspace)),
         encoder=encoder,
     )

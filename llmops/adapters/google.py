@@ -42,6 +42,8 @@ def credentials(environment: Mapping[str, Any]) -> Credentials:
             ``SEARCH_SECONDS``, on a machine of Google's ``SEARCH_SECONDS_ON_GOOGLE``.
     """
     wanted = environment.get("credentials") or {"kind": "application_default"}
+    if wanted["kind"] == "impersonation":
+        return _impersonation(wanted, endpoint(environment, "iam"))
     return _KINDS[wanted["kind"]](wanted)
 
 
@@ -213,14 +215,17 @@ def _service_account(key: str, where: str) -> Credentials:
     return made
 
 
-def _impersonation(wanted: Mapping[str, Any]) -> Credentials:
+def _impersonation(wanted: Mapping[str, Any], iam: str | None) -> Credentials:
     from google.auth import impersonated_credentials
 
+    account = str(wanted["service_account"])
+    path = f"v1/projects/-/serviceAccounts/{account}:generateAccessToken"
     impersonate: Any = impersonated_credentials.Credentials
     made: Credentials = impersonate(
         source_credentials=_application_default(wanted),
-        target_principal=str(wanted["service_account"]),
+        target_principal=account,
         target_scopes=list(SCOPES),
+        iam_endpoint_override=f"{iam}/{path}" if iam else None,
     )
     return made
 
@@ -233,5 +238,4 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any]], Credentials]] = {
     "application_default": _application_default,
     "service_account_file": _service_account_file,
     "base64_key": _base64_key,
-    "impersonation": _impersonation,
 }

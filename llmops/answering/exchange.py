@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from llmops.answering.model import OpenModel
-from llmops.ports import Chat, Citation, Message, Response
+from llmops.ports import Chat, Citation, Grounding, Message, Response
 from llmops.prompts.prompt import Prompt
 from llmops.safety.decide import decide_input, decide_output
 from llmops.safety.verdict import LAYERS, SEVERITY, Verdict
@@ -38,6 +38,8 @@ class Answer:
 
     ``text`` is the policy's message where the answer is blocked. ``output`` is null if the model
     was not asked. ``finish_reason`` is the provider's, or ``safety`` where the policy blocked.
+    ``grounding`` and ``trace`` are those of the response; a blocked answer rests on nothing that is
+    shown, and its trace is told without the texts of its steps.
     """
 
     question: str
@@ -54,6 +56,8 @@ class Answer:
     cost: float | None
     error: str | None
     raw: Mapping[str, Any] | None
+    grounding: Grounding | None = None
+    trace: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def action(self) -> str:
@@ -131,6 +135,8 @@ def answer(model: OpenModel, asked: Asked, response: Response, latency_s: float)
         cost=model.price.of(response.prompt_tokens, response.output_tokens),
         error=None,
         raw=response.raw,
+        grounding=None if verdict.blocked else response.grounding,
+        trace=_shown_trace(response, verdict),
     )
 
 
@@ -175,6 +181,16 @@ def _unanswered(asked: Asked, response: Response, latency_s: float) -> Answer:
         cost=None,
         error=response.error or "the model failed",
         raw=response.raw,
+        trace=response.trace,
+    )
+
+
+def _shown_trace(response: Response, verdict: Verdict) -> tuple[Mapping[str, Any], ...]:
+    """Return the steps of a chain; without texts, which the policy may have changed or blocked."""
+    if verdict.text == response.text:
+        return response.trace
+    return tuple(
+        {name: value for name, value in step.items() if name != "text"} for step in response.trace
     )
 
 
@@ -206,7 +222,8 @@ def as_json(answer: Answer, model: OpenModel, *, raw: bool = False) -> dict[str,
     """Return the whole response as commands and routes give it: plain JSON.
 
     ``safety`` has every category with its score, its threshold (null: none) and whether it is
-    broken; ``policy`` tells what each of the three layers found, before and after.
+    broken; ``policy`` tells what each of the three layers found, before and after. ``grounding`` is
+    null where nothing was retrieved; ``trace`` has what each step of a chain did.
     """
     made: dict[str, Any] = {
         "model": {
@@ -230,6 +247,8 @@ def as_json(answer: Answer, model: OpenModel, *, raw: bool = False) -> dict[str,
             "output": None if answer.output is None else answer.output.as_json(),
         },
         "citations": [asdict(citation) for citation in answer.citations],
+        "grounding": grounding_json(answer.grounding),
+        "trace": [dict(step) for step in answer.trace],
         "tokens": {"prompt": answer.prompt_tokens, "output": answer.output_tokens},
         "latency_s": round(answer.latency_s, 6),
         "cost": answer.cost,
@@ -237,6 +256,20 @@ def as_json(answer: Answer, model: OpenModel, *, raw: bool = False) -> dict[str,
         "error": answer.error,
     }
     return made | {"raw": answer.raw} if raw else made
+
+
+def grounding_json(grounding: Grounding | None) -> dict[str, Any] | None:
+    """Return what an answer rests on as plain JSON; the passages' texts are left out."""
+    if grounding is None:
+        return None
+    return {
+        "passages": [
+            {"number": number, "id": one.id, "title": one.title, "uri": one.uri}
+            for number, one in enumerate(grounding.passages, start=1)
+        ],
+        "cited": list(grounding.cited),
+        "unknown": list(grounding.unknown),
+    }
 
 
 def _safety(answer: Answer, thresholds: Mapping[str, float]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from llmops.plan.cost import AnswerPrice
 from llmops.ports import GenerationSettings, Generator, ModelReference, Scorer
@@ -15,7 +17,8 @@ class OpenModel:
     """What answers; ``version`` and ``alias`` are null for an untuned base.
 
     ``batches`` says that many chats at once take hardly longer than one, as on this machine; a
-    service is asked one by one, in parallel.
+    service is asked one by one, in parallel. ``around`` are the groups ``grounding`` and ``chain``,
+    as far as the config has them.
     """
 
     name: str
@@ -32,6 +35,7 @@ class OpenModel:
     settings: GenerationSettings
     price: AnswerPrice
     batches: bool
+    around: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -7,8 +7,7 @@ they may change). Texts are left out unless the config asks for them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from llmops.answering.exchange import Answer
@@ -23,20 +22,19 @@ class Span(Protocol):
     """One answer on its way."""
 
     def tell(self, answer: Answer) -> None:
-        """Say what came of it."""
+        """Say what came of it; the span ends with it."""
         ...
 
 
 class Tracer:
     """Traces nothing: no endpoint is configured."""
 
-    @contextmanager
-    def answer(
+    def begin(
         self, model: OpenModel, settings: GenerationSettings, messages: Sequence[Message]
-    ) -> Iterator[Span]:
-        """Return a span that lasts as long as the block."""
+    ) -> Span:
+        """Return a span that lasts until it is told the answer."""
         del model, settings, messages
-        yield _NOTHING
+        return _NOTHING
 
     def close(self) -> None:
         """Send what is left."""
@@ -65,6 +63,8 @@ class _Telling:
                 "llmops.policy.blocked_by": list(answer.blocked_by),
             }
         )
+        for step in answer.trace:
+            self.span.add_event("llmops.chain.step", _step_attributes(step, self.content))
         if answer.error is not None:
             from opentelemetry.trace import Status, StatusCode
 
@@ -74,6 +74,16 @@ class _Telling:
             part = {"type": "text", "content": answer.text}
             said = [{"role": "assistant", "parts": [part], "finish_reason": answer.finish_reason}]
             self.span.set_attribute("gen_ai.output.messages", json.dumps(said))
+        self.span.end()
+
+
+def _step_attributes(step: Mapping[str, Any], content: bool) -> dict[str, Any]:
+    """Return what a chain's step did; what its model said, only with the texts."""
+    return {
+        f"llmops.chain.{name}": value
+        for name, value in step.items()
+        if value is not None and (content or name not in ("text", "error"))
+    }
 
 
 class OpenTelemetryTracer(Tracer):
@@ -84,11 +94,10 @@ class OpenTelemetryTracer(Tracer):
         self.content = content
         self._tracer = provider.get_tracer(SERVICE)
 
-    @contextmanager
-    def answer(
+    def begin(
         self, model: OpenModel, settings: GenerationSettings, messages: Sequence[Message]
-    ) -> Iterator[Span]:
-        """Return a span named ``chat <model>`` that lasts as long as the block."""
+    ) -> Span:
+        """Return a span named ``chat <model>`` that lasts until it is told the answer."""
         from opentelemetry.trace import SpanKind
 
         kind = model.reference.provider
@@ -109,10 +118,10 @@ class OpenTelemetryTracer(Tracer):
                 for one in messages
             ]
             attributes["gen_ai.input.messages"] = json.dumps(parts)
-        with self._tracer.start_as_current_span(
+        span = self._tracer.start_span(
             f"chat {model.label}", kind=SpanKind.CLIENT, attributes=attributes
-        ) as span:
-            yield _Telling(span, self.content)
+        )
+        return _Telling(span, self.content)
 
     def close(self) -> None:
         """Send what is left."""

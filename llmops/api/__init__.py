@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmops.api.erasing import Erasure, erase
     from llmops.api.exporting import export_to_mlflow, export_to_tensorboard
     from llmops.api.gates import check_gate
-    from llmops.api.monitoring import monitor
+    from llmops.api.monitoring import monitor, schedule_monitor
     from llmops.api.opening import validate, validate_members
     from llmops.api.past import (
         Run,
@@ -74,7 +74,10 @@ _MODULES = {
         "export_to_tensorboard",
     ),
     "gates": ("check_gate",),
-    "monitoring": ("monitor",),
+    "monitoring": (
+        "monitor",
+        "schedule_monitor",
+    ),
     "opening": (
         "validate",
         "validate_members",
@@ -177,6 +180,7 @@ __all__ = [
     "run_rows",
     "runs",
     "safety_test",
+    "schedule_monitor",
     "serve_config",
     "show",
     "show_sweep",

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmops.adapters.catalog import adapter
+from llmops.adapters.catalog import adapter, in_cloud
 from llmops.api.answering import serve_config
 from llmops.api.past import runs, workspace_store
+from llmops.artifacts import canonical_json
 from llmops.config.project import workspace
-from llmops.errors import ConfigError
+from llmops.errors import ConfigError, LlmopsError
 from llmops.lineage.ancestry import Ancestry, Node, ancestry
 from llmops.lineage.comparison import Comparison
 from llmops.lineage.comparison import compare as compare_folders
-from llmops.lineage.run_folder import find_run
+from llmops.lineage.run_folder import all_runs, find_run
 from llmops.lineage.sweep import all_sweeps
-from llmops.ports import ModelVersion
+from llmops.ports import ModelVersion, Registry
 
 ANSWER = "ans_"  # how the ids of answers in the traffic log begin
 FILES = {"kind": "files", "path": ".llmops/registry"}
@@ -29,6 +30,28 @@ class Found:
 
     node: Node
     graph: Ancestry
+    away: tuple[str, ...] = ()  # why registries could not be asked
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registry that runs of the workspace register in, and the versions in it."""
+
+    registry: Registry
+    versions: Sequence[ModelVersion]
+
+
+@dataclass(frozen=True)
+class Registries:
+    """All registries of the workspace that answer, and why the others do not."""
+
+    found: tuple[Registered, ...]
+    away: tuple[str, ...]
+
+    @property
+    def versions(self) -> list[ModelVersion]:
+        """The versions in all of them."""
+        return [version for one in self.found for version in one.versions]
 
 
 def compare(names: Sequence[str]) -> Comparison:
@@ -51,21 +74,47 @@ def lineage(name: str) -> Found:
     Raises:
         ConfigError: If nothing or several things have that name, with the nearest.
     """
-    graph = whole_ancestry()
+    known = registries()
+    graph = whole_ancestry(known)
     if name.startswith(ANSWER):
         _add_answer(graph, name)
-    return Found(graph.find(name), graph)
+    return Found(graph.find(name), graph, known.away)
 
 
-def whole_ancestry() -> Ancestry:
+def whole_ancestry(known: Registries) -> Ancestry:
     """Return the graph of the whole workspace."""
-    return ancestry([run.record for run in runs()], registered(), _sweeps())
+    return ancestry([run.record for run in runs()], known.versions, _sweeps())
 
 
-def registered() -> Sequence[ModelVersion]:
-    """Return the versions of the workspace's registry of files."""
-    found: Sequence[ModelVersion] = adapter("registry", FILES, workspace()).list()
-    return found
+def registries() -> Registries:
+    """Open each registry that the newest run of an experiment names, and the workspace's own."""
+    found, away = [], []
+    for config, environment in _registry_configs():
+        try:
+            registry = adapter("registry", config, workspace(), environment=environment)
+            found.append(Registered(registry, registry.list()))
+        except LlmopsError as exc:
+            away.append(f"registry {config['kind']}: {exc.problem}")
+    return Registries(tuple(found), tuple(away))
+
+
+def _registry_configs() -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any] | None]]:
+    chosen: dict[str, tuple[Mapping[str, Any], Mapping[str, Any] | None]] = {}
+    seen: set[str] = set()
+    for folder in all_runs(workspace()):
+        experiment = folder.path.parent.name
+        if experiment in seen:
+            continue
+        seen.add(experiment)
+        with contextlib.suppress(ConfigError):
+            config = folder.config()
+            registry = (config.get("deploy") or {}).get("registry")
+            if registry and in_cloud("registry", registry):
+                environment = config.get("env")
+                chosen[canonical_json([registry, environment])] = (registry, environment)
+            elif registry:
+                chosen[canonical_json(registry)] = (registry, None)
+    return {canonical_json(FILES): (FILES, None), **chosen}.values()
 
 
 def _sweeps() -> Iterator[Mapping[str, Any]]:

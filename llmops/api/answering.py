@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops.adapters.catalog import adapter, in_cloud, open_adapters, open_store
+from llmops.adapters import catalog
+from llmops.adapters.catalog import in_cloud, open_adapters, open_store, registry_of
 from llmops.answering.asking import answers
 from llmops.answering.exchange import Answer
 from llmops.answering.model import OpenModel
+from llmops.answering.share import drawn
 from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import checked
 from llmops.errors import BackendError, ConfigError, Refused, unknown_name
 from llmops.plan.cost import answer_price
-from llmops.ports import GenerationSettings, Message, ModelReference, ModelVersion, Registry
+from llmops.ports import Message, ModelReference, ModelVersion, Registry
+from llmops.prompts.generating import generation_settings
 from llmops.prompts.prompt import Prompt, check_prompt, prompt_of_content
 from llmops.safety.policy import check_thresholds, read_policy
 from llmops.traffic.log import LogSettings, TrafficLog
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
     from llmops.ports import Store
 
 UNTUNED = "untuned"
+SPLIT = "split"  # stands for the models of `serve.models`, by weight
 CHAMPION = "champion"
+AROUND = ("grounding", "chain")  # groups that stand around the model
 LOCAL = "local"  # the provider that answers many chats in hardly more time than one
 
 
@@ -127,10 +132,12 @@ def open_registry(overrides: Sequence[str] = ()) -> Registry:
     from llmops.config.compose import group
 
     wanted = others(overrides)
-    chosen = group("deploy", wanted)["registry"]
-    environment = group("env", wanted) if in_cloud("registry", chosen) else None
-    registry: Registry = adapter("registry", chosen, workspace(), environment=environment)
-    return registry
+    config = {"deploy": group("deploy", wanted)}
+    if config["deploy"]["registry"]["kind"] == "store":
+        config["store"] = group("store", wanted)
+    if in_cloud("registry", registry_of(config)):
+        config["env"] = group("env", wanted)
+    return catalog.open_registry(config, workspace())
 
 
 def _experiment(overrides: Sequence[str]) -> str | None:
@@ -145,6 +152,28 @@ def _own_model(overrides: Sequence[str]) -> str | None:
     if _experiment(overrides) is None:
         return None
     return str(checked(others(overrides)).config["deploy"]["model_name"])
+
+
+def shares(model: str, overrides: Sequence[str] = ()) -> dict[str, float]:
+    """Return who answers and at what weight: the model itself, or those of ``serve.models``.
+
+    Raises:
+        ConfigError: If the split has no weight above 0.
+    """
+    if model != SPLIT:
+        return {model: 1.0}
+    found: dict[str, float] = {}
+    for share in serve_config(overrides)["models"]:
+        found[share["model"]] = found.get(share["model"], 0.0) + share["weight"]
+    if not any(found.values()):
+        raise ConfigError("serve.models: every weight is 0", hint="give one a weight above 0")
+    return found
+
+
+def whose_turn(model: str, key: str, overrides: Sequence[str] = ()) -> str:
+    """Return which model answers ``key``: of a split always the same one for the same key."""
+    found = shares(model, overrides)
+    return list(found)[drawn(list(found.values()), key)]
 
 
 # --------------------------------------------------------------------- opening it
@@ -264,8 +293,15 @@ def _opened(
 ) -> OpenModel:
     from llmops.artifacts import digest
 
+    if prompt.similar_examples:
+        raise ConfigError(
+            f"prompt '{prompt.name}' shows training rows that are like the question, and only a run"
+            " has them at hand",
+            hint="choose a prompt with prompt.similar_examples=0",
+        )
     where = workspace()
-    adapters = open_adapters(config, open_store(config, where), where, read_only=True)
+    own = {**config, "prompt": asdict(prompt)}  # what stands around the model renders by it too
+    adapters = open_adapters(own, open_store(config, where), where, keep_answers=False)
     scorer = adapters.scorer()
     policy = read_policy(config["safety"])
     check_thresholds(policy.thresholds, scorer.categories)
@@ -282,20 +318,10 @@ def _opened(
         scorer=scorer,
         scorer_kind=config["safety"]["scorer"]["kind"],
         policy=policy,
-        settings=generation_settings(config["predict"]),
+        settings=generation_settings(config["predict"], prompt),
         price=answer_price(read_tables().prices, kind, reference.base),
         batches=kind == LOCAL,
-    )
-
-
-def generation_settings(predict: Mapping[str, Any]) -> GenerationSettings:
-    """Return how a config's ``predict`` section has answers made."""
-    return GenerationSettings(
-        max_new_tokens=predict["max_new_tokens"],
-        temperature=predict["temperature"],
-        top_p=predict["top_p"],
-        seed=predict["seed"],
-        batch_rows=predict["batch_rows"],
+        around={name: config[name] for name in AROUND if config.get(name) is not None},
     )
 
 
@@ -318,12 +344,14 @@ def predict(
 ) -> Recorded:
     """Ask a model one question, under its policy, and record the answer.
 
+    ``split`` is the one of ``serve.models`` whose turn the question is; see ``whose_turn``.
+
     Raises:
         ConfigError: If there is no such model, or the config does not fit it.
         Refused: If another prompt than the tuned one is asked for and not allowed.
         BackendError: If the model cannot be loaded, or the log cannot be written.
     """
-    opened = open_model(model, overrides)
+    opened = open_model(whose_turn(model, question, overrides), overrides)
     log = open_log(serve_config(overrides))
     try:
         answer = next(answers(opened, [(Message("user", question),)]))

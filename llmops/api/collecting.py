@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +9,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from llmops.adapters.catalog import adapter, open_store
+from llmops.adapters.catalog import open_registry, open_store
 from llmops.api.erasing import kept_answers
 from llmops.api.past import DEFAULT_STORE
 from llmops.config.project import workspace
 from llmops.errors import ConfigError, LlmopsError
-from llmops.files import TEMPORARY, clear_left_behind
+from llmops.files import TEMPORARY, clear_left_behind, discard, disk_errors
 from llmops.lineage import garbage
 from llmops.lineage.catalogue import CORRUPT, RunRow, may_work, run_rows
 from llmops.lineage.garbage import Garbage, Roots
 from llmops.lineage.lock import read_lock
-from llmops.lineage.run_folder import RunFolder
+from llmops.lineage.run_folder import RUN_ID, RunFolder
 from llmops.lineage.sweep import all_sweeps
 
 GRACE_HOURS = 1.0  # what was written since may not be named yet
@@ -47,6 +46,8 @@ def gc(
     dry_run: bool = False,
 ) -> Collected:
     """Remove runs that are not to be kept, and what of the store nothing reaches then.
+
+    So goes the folder of a run that was killed before it had a record, once it is old enough.
 
     Never removed are runs that are tagged, accepted in a lock, chosen by a sweep, registered as a
     model, corrupt or still at work; what they, models of the registry or runs of other workspaces
@@ -87,6 +88,7 @@ def gc(
             garbage.roots_of_reports(store, [*corrupt, *foreign]),
         ]
     )
+    begun = _begun(where, grace_hours)
     found = garbage.find_garbage(store, roots, _since(working, grace_hours))
     answers = 0
     if older_than_days is not None:
@@ -94,7 +96,9 @@ def gc(
         answers = kept_answers(where).unused(limit, remove=not dry_run)
     if not dry_run:
         for row in doomed:
-            shutil.rmtree(row.folder, ignore_errors=True)
+            _discard(Path(row.folder), where)
+        for folder in begun:
+            _discard(folder, where)
         garbage.remove(store, found)
         store.clear_temporary()
         for top in (where / "runs", where / ".llmops"):
@@ -102,7 +106,7 @@ def gc(
                 clear_left_behind(folder)
     return Collected(
         dry_run,
-        tuple(row.run_id for row in doomed),
+        (*(row.run_id for row in doomed), *(folder.name for folder in begun)),
         len(kept),
         tuple(corrupt),
         len(foreign),
@@ -132,11 +136,8 @@ def _belongs_to(config: Mapping[str, Any], where: Path) -> bool:
 
 
 def _versions(config: Mapping[str, Any], where: Path) -> Sequence[Any]:
-    registry = (config.get("deploy") or {}).get("registry")
-    registry = registry or {"kind": "files", "path": ".llmops/registry"}
-    opened = adapter("registry", registry, where, environment=config.get("env"))
-    found: Sequence[Any] = opened.list()
-    return found
+    deploy = config.get("deploy") or {"registry": {"kind": "files", "path": ".llmops/registry"}}
+    return open_registry({**config, "deploy": deploy}, where).list()
 
 
 def _pinned(where: Path) -> set[str]:
@@ -181,6 +182,23 @@ def _doomed(
         if older_than_days is None or datetime.fromisoformat(str(row.started)) < limit:
             doomed.append(row)
     return doomed
+
+
+def _begun(where: Path, grace_hours: float) -> list[Path]:
+    """Return the folders of runs that were killed before they had a record."""
+    before = time.time() - grace_hours * 3600
+    return [
+        folder
+        for folder in sorted((where / "runs").glob("*/*/"))
+        if RUN_ID.fullmatch(folder.name)
+        and not (folder / "run.json").exists()
+        and max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < before
+    ]
+
+
+def _discard(folder: Path, where: Path) -> None:
+    with disk_errors(where, setting="LLMOPS_WORKSPACE"):
+        discard(folder, where / "runs")
 
 
 def _records(rows: Sequence[RunRow]) -> list[Mapping[str, Any]]:

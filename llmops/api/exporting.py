@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmops.api.ancestry import registered
+from llmops.api.ancestry import registries
 from llmops.api.past import show, workspace_store
 from llmops.artifacts import reference
 from llmops.errors import LlmopsError
 from llmops.lineage import trackers
 from llmops.lineage.run_folder import RunFolder
+from llmops.ports import ModelVersion
 from llmops.report.results import output_of
 
 
@@ -28,15 +29,12 @@ def export_to_mlflow(name: str, uri: str) -> str:
         MissingExtra: If mlflow-skinny is not installed.
         BackendError: If MLflow cannot be reached or refuses.
     """
+    from llmops.lineage.mlflow_run import MlflowRun
+
     run = show(name)
-    config = RunFolder(run.folder).config()
-    aliases = [
-        f"{version.name}@{alias}"
-        for version in registered()
-        if version.registered_by == run.record["run_id"]
-        for alias in version.aliases
-    ]
-    return trackers.to_mlflow(run.record, config, _curve(run.record), aliases, uri)
+    found = MlflowRun(uri, run.record, RunFolder(run.folder).config())
+    found.finish(run.record, training_curve(run.record), registered_by(run.record))
+    return found.id
 
 
 def export_to_tensorboard(name: str, folder: Path) -> Path:
@@ -47,10 +45,16 @@ def export_to_tensorboard(name: str, folder: Path) -> Path:
         MissingExtra: If tensorboardX is not installed.
     """
     record = show(name).record
-    return trackers.to_tensorboard(record, _curve(record), folder)
+    return trackers.to_tensorboard(record, training_curve(record), folder)
 
 
-def _curve(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def registered_by(record: Mapping[str, Any]) -> Sequence[ModelVersion]:
+    """Return the versions that a run registered, as the registry has them now."""
+    return [one for one in registries().versions if one.registered_by == record["run_id"]]
+
+
+def training_curve(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the curve that the run's tuning left; empty if there is none any more."""
     found = output_of(record, "tune", "model")
     if found is None:
         return []

@@ -36,7 +36,8 @@ def check_gate(name: str, gate: str | None = None, overrides: Sequence[str] = ()
     record, config = run.record(), run.config()
     settings = _gate(config, gate, overrides)
     try:
-        policy = msgspec.convert(settings, Policy)
+        kind = (config.get("model") or {}).get("kind")
+        policy = msgspec.convert({**settings, "model_kind": kind}, Policy)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"gate: {exc}", hint="look at conf/gate/standard.yaml") from exc
     store = open_store(config, workspace())

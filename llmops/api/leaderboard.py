@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmops.artifacts import reference
+from llmops.config.knowledge import lacks
 from llmops.errors import ConfigError, LlmopsError
 from llmops.evaluation.metrics import METRICS, Metric
 from llmops.evaluation.ranking import Measured, Ranking, rank, sentence
@@ -108,14 +109,16 @@ def decides(
         if metric:
             raise ConfigError(f"--metric {metric}: this experiment evaluates nothing")
         return None
-    measured = list(evaluation["metrics"])
-    ruled = [rule["metric"] for rule in gate.get("rules") or ()]
+    kind = (config.get("model") or {}).get("kind")
+    measured = [one for one in evaluation["metrics"] if not lacks(one, kind)]
+    rules = gate.get("rules") or ()
+    ruled = [one for rule in rules for one in (rule["metric"], rule.get("instead"))]
     directed = [one for one in [*ruled, *measured] if one in measured and _direction(one)]
     chosen = metric or (directed[0] if directed else None)
     if metric and metric not in measured:
         raise ConfigError(
             f"--metric {metric} is not measured",
-            hint=f"evaluation.metrics has {', '.join(measured)}",
+            hint=f"measured are {', '.join(measured)}",
         )
     if chosen is None or not _direction(chosen):
         raise ConfigError(

@@ -18,7 +18,9 @@ from llmops.monitoring.watch import Answered, Asked, Limits, watch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FOLDER = ".llmops/monitor"
+    from llmops.engines.vertex_schedule import Scheduled
+
+SCHEDULE = "llmops-monitor"  # the one of that name in a project and region
 WEBHOOK_TIMEOUT_S = 10.0
 _SQL = """
 SELECT strftime(answers.time, '%Y-%m-%d') AS day, question, question_characters, answer, blocked,
@@ -65,7 +67,7 @@ def monitor(overrides: Sequence[str] = (), *, until: datetime | None = None) -> 
     folder = workspace() / str(serve_config(overrides)["log"]["path"])
     found = _report(config, folder, end)
     report = found | {"model": config["model"], "until": end.isoformat(timespec="seconds")}
-    page = _written(report, end)
+    page = _written(report, end, workspace() / config["pages"])
     run_id = _acted(config["alert"], report, page) if report["alerts"] else None
     return Watched(report, page, run_id)
 
@@ -94,13 +96,67 @@ def monitor_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
     return config
 
 
+def schedule_monitor(cron: str, overrides: Sequence[str] = ()) -> Scheduled:
+    """Have Vertex AI start ``llmops monitor`` by the clock, in a container of ``engine.image``.
+
+    Args:
+        cron: Five fields, in UTC.
+        overrides: Those of ``monitor``, which the container's command is given, and those of
+            ``env`` and ``engine``, which say where it runs.
+
+    Raises:
+        ConfigError: If the config is wrong, or the container could not see the log.
+        BackendError: If Vertex does not answer, or refuses.
+    """
+    from llmops.config.compose import group
+    from llmops.engines.vertex_schedule import schedule
+
+    check_cron(cron)
+    where = [text for text in overrides if _is_of(text, "env", "engine")]
+    what = [text for text in overrides if text not in where]
+    config = monitor_config(what)
+    _check_reachable(config, what)
+    chosen = {name: group(name, where) for name in ("env", "engine")}
+    return schedule(chosen, SCHEDULE, cron, ["python", "-m", "llmops", "monitor", *what])
+
+
+def check_cron(times: str) -> None:
+    """Refuse what is not five fields.
+
+    Raises:
+        ConfigError: See above.
+    """
+    if len(times.split()) != 5:
+        raise ConfigError(f"'{times}': five fields are needed", hint='e.g. "0 6 * * *"')
+
+
+def _is_of(override: str, *groups: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return key.partition(".")[0] in groups
+
+
+def _check_reachable(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse what a container has not: this machine's log, its data, and its environment."""
+    path = str(serve_config(overrides)["log"]["path"])
+    if not path.startswith("/gcs/"):
+        raise ConfigError(
+            f"a container of Vertex does not see the log at {path}",
+            hint="copy the log to a bucket, and name it: serve.log.path=/gcs/BUCKET/logs",
+        )
+    if config["against"] == "training":
+        raise ConfigError(
+            "a container of Vertex does not see the training rows of this workspace",
+            hint="compare with earlier traffic: monitor.against=window",
+        )
+
+
 # ------------------------------------------------------------------ the two sides
 
 
 def _report(config: Mapping[str, Any], folder: Path, end: datetime) -> dict[str, Any]:
     start = end - timedelta(days=config["window_days"])
     rows = _rows(folder, start, end, config["model"])
-    now = _asked(f"traffic of {config['window_days']:g} days to {end:%Y-%m-%d}", rows, config)
+    now = _asked(f"traffic of {_days(config['window_days'])} to {end:%Y-%m-%d}", rows, config)
     before = _before(config, folder, start)
     return watch(
         _with_vectors(now, config),
@@ -118,8 +174,12 @@ def _before(config: Mapping[str, Any], folder: Path, start: datetime) -> Asked:
     if config["against"] == "window":
         earlier = start - timedelta(days=config["baseline_days"])
         rows = _rows(folder, earlier, start, config["model"])
-        return _asked(f"traffic of {config['baseline_days']:g} days before", rows, config)
+        return _asked(f"traffic of {_days(config['baseline_days'])} before", rows, config)
     return _training(config)
+
+
+def _days(days: float) -> str:
+    return f"{days:g} day{'' if days == 1 else 's'}"
 
 
 def _training(config: Mapping[str, Any]) -> Asked:
@@ -204,11 +264,10 @@ def _answered(row: Mapping[str, Any]) -> Answered:
 # ------------------------------------------------------------------ what follows
 
 
-def _written(report: Mapping[str, Any], end: datetime) -> Path:
+def _written(report: Mapping[str, Any], end: datetime, folder: Path) -> Path:
     from llmops.files import write_text
     from llmops.report.monitor_page import monitor_page
 
-    folder = workspace() / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     stem = end.astimezone(UTC).strftime("%Y%m%d-%H%M%S")
     write_text(folder / f"{stem}.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")

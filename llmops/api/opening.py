@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmops.adapters.catalog import open_adapters, open_store
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
+from llmops.engines import fitting
 from llmops.errors import ConfigError
 from llmops.plan.graph import Graph, build_graph
 from llmops.plan.kinds import Adapters, KindTable
@@ -56,8 +57,15 @@ def validate_members(overrides: Sequence[str], *, sweep: bool) -> list[Composed]
 
 
 def graph_of(composed: Composed) -> Graph:
+    """Return the pipeline of a config, if its steps and its engine fit each other.
+
+    Raises:
+        ConfigProblems: With everything that does not.
+    """
     kinds = step_kinds(composed.config["project"]["steps"])
-    return build_graph(composed.config["pipeline"], kinds)
+    graph = build_graph(composed.config["pipeline"], kinds)
+    fitting.check(graph, composed.config)
+    return graph
 
 
 def open_to_read(composed: Composed, limit: int | None, side: Side = "test") -> Opened:

@@ -10,6 +10,7 @@ from typing import Any
 from llmops.adapters.catalog import open_store
 from llmops.config.project import workspace
 from llmops.errors import ConfigError
+from llmops.files import read_text
 from llmops.lineage import catalogue, lock
 from llmops.lineage.catalogue import Answer, RunRow, Wanted
 from llmops.lineage.datasets import Dataset
@@ -101,8 +102,8 @@ def _read_config(run: Run) -> Mapping[str, Any]:
     import yaml
 
     try:
-        loaded: Mapping[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))
-    except (OSError, yaml.YAMLError):
+        loaded: Mapping[str, Any] = yaml.safe_load(read_text(run.folder / "config.yaml"))
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     return loaded or {}
 

@@ -12,12 +12,13 @@ from llmops.api.opening import Opened, graph_of, open_to_read, validate, validat
 from llmops.api.past import show
 from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
+from llmops.engines import fitting
 from llmops.errors import Refused
 from llmops.execute import ask_source
 from llmops.lineage import lock, record
 from llmops.lineage.run_folder import all_runs
+from llmops.plan import availability, cost
 from llmops.plan import build as planning
-from llmops.plan import cost
 from llmops.plan.build import Facts, Plan, Selection
 from llmops.plan.cost import Knowledge
 from llmops.plan.graph import Graph, build_graph
@@ -97,8 +98,8 @@ def check_budget(plans: Sequence[Plan], budget: float | None) -> None:
         if allowed is not None and (why := cost.over_budget(money, allowed, estimates[0].currency)):
             raise Refused(
                 f"{why}; nothing was run",
-                hint=f"raise or drop {setting}; prices stand in conf/knowledge/prices.yaml, "
-                "which a project's own file replaces",
+                hint=f"raise or drop {setting}, or fill the price in: it is a line of your "
+                "project's conf/knowledge/prices.yaml (docs/google_cloud.md, Prices)",
             )
 
 
@@ -118,6 +119,7 @@ def compile_pipeline(overrides: Sequence[str], target: Path) -> None:
 def planned_against(opened: Opened, selection: Selection, against: str | None) -> Plan:
     """Plan against what was asked for; by default the store, or the lock if that knows more."""
     graph = build_graph(opened.config["pipeline"], opened.kinds)
+    fitting.check(graph, opened.config)
     sources = _sources(graph, opened)
     if against not in (None, "store"):
         return _build(opened, selection, sources, _reference(opened, str(against)))
@@ -153,7 +155,10 @@ def _build(
         facts,
         config_digest=opened.digest,
         selection=selection,
-        notes=_notes(sources, unknown & assumed.keys()),
+        notes=(
+            *availability.notes(opened.config),
+            *_notes(sources, unknown & assumed.keys()),
+        ),
         against=compared.label if compared else "store",
     )
     known = knowledge()

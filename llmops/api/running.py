@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmops.api.announcing import announce_end, announce_start
+from llmops.api.announcing import Listeners
 from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
 from llmops.api.planning import EVERYTHING, check_budget, planned_against
@@ -154,6 +154,7 @@ def attach(
     plain = folder.plan()
     forced = tuple(step["name"] for step in plain["steps"] if step["forced"])
     runner = _Runner(opened, Selection(force=forced), _identity_of(folder, recorded))
+    runner.listeners.go_on(recorded)
     return runner.go_on(
         read_plan(plain, opened.store.entry), plain["estimate"], Handling(on_event, False, cancels)
     )
@@ -302,6 +303,7 @@ class _Runner:
         self.run_id, self.folder = identity.run_id, identity.folder
         self.process = this_process()
         self.engine_started = False
+        self.listeners = Listeners(identity.folder, opened.config, opened.store)
         self.estimate: Mapping[str, Any] = {}
 
     def run(self, plan: Plan, handling: Handling) -> Run:
@@ -311,7 +313,7 @@ class _Runner:
         self.folder.write_json("plan.json", plan.as_json())
         begun = self._record(plan, "running", None)
         self.folder.write_json("run.json", begun)
-        announce_start(self.folder, begun)
+        self.listeners.started(begun)
         return self.go_on(plan, plan.estimate.as_json(), handling)
 
     def go_on(self, plan: Plan, estimate: Mapping[str, Any], handling: Handling) -> Run:
@@ -373,7 +375,14 @@ class _Runner:
             cancels=handling.cancels,
         )
         self.engine_started = True
-        return engine(config["engine"]["kind"]).run(assignment, handling.on_event)
+        return engine(config["engine"]["kind"]).run(assignment, self._telling(handling.on_event))
+
+    def _telling(self, on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+        def tell(event: Event) -> None:
+            self.listeners.event(event)
+            on_event(event)
+
+        return tell
 
     def _failed_step(self, plan: Plan) -> _FailedStep | None:
         """Return the step that failed, or the first that was due and left no report."""
@@ -392,6 +401,7 @@ class _Runner:
     def _still_running(self, plan: Plan, exc: Unattended | None) -> Run:
         made = self._record(plan, "running", None if exc is None else _error(exc))
         self.folder.write_json("run.json", made)
+        self.listeners.leave()
         return Run(self.folder.path, made)
 
     def _finish(self, plan: Plan, status: str, error: dict[str, Any] | None) -> Run:
@@ -410,7 +420,7 @@ class _Runner:
             self.folder.write_json("metrics.json", made["metrics"])
         _write_report(self.folder, self.opened.store, made)
         self.folder.write_json("run.json", made)  # last: a finished run has all of its files
-        announce_end(self.folder, made)
+        self.listeners.ended(made)
         return Run(self.folder.path, made)
 
     def _earlier(self) -> Iterator[Mapping[str, Any]]:
@@ -483,12 +493,14 @@ class _Runner:
 
     def _estimates(self, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the steps of this run were estimated to use, and what they used."""
-        used = cost.actual(steps, self.opened.config, self.opened.kinds, read_tables().prices)
+        config, prices = self.opened.config, read_tables().prices
+        used = cost.actual(steps, config, self.opened.kinds, prices)
+        whole = cost.spent(used, config, prices, engine_started=self.engine_started)
         return {
             "currency": self.estimate["currency"],
             "total": {
                 "estimated": self.estimate["total"],
-                "actual": cost.use_json(cost.total(used.values())),
+                "actual": cost.use_json(whole),
             },
             "steps": {
                 name: {"estimated": use, "actual": cost.use_json(used[name])}
@@ -617,6 +629,9 @@ def _promote(
 
 
 def _write_report(folder: RunFolder, store: Store, made: Mapping[str, Any]) -> None:
+    from llmops.lineage.ancestry import ancestry, as_json
     from llmops.report.page import write_report
 
-    write_report(folder.path, store, made)
+    graph = ancestry([made])
+    origins = as_json(graph, graph.nodes[f"run:{made['run_id']}"])
+    write_report(folder.path, store, made, origins)

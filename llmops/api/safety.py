@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops.api.opening import open_to_read, validate
+from llmops.api.opening import open_config, validate
 from llmops.errors import ConfigError
-from llmops.ports import GenerationSettings, ModelReference, Progress
+from llmops.ports import ModelReference, Progress
+from llmops.prompts.generating import generation_settings
 from llmops.prompts.prompt import check_prompt
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def safety_test(
     from llmops.safety.suites import read_suites
 
     cases = read_suites(suites)
-    opened = open_to_read(validate(overrides), None)
+    composed = validate(overrides)
+    opened = open_config(composed.config, composed.overrides, dict)  # it may fill the sample
     config = opened.config
     prompt = check_prompt(config)
     if prompt is None or "safety" not in config or "predict" not in config:
@@ -59,7 +61,7 @@ def safety_test(
         scorer=scorer,
         prompt=prompt,
         generator=None if reference is None else opened.adapters.generator(reference),
-        settings=_generation(config["predict"]),
+        settings=generation_settings(config["predict"], prompt),
     )
     return testing.report(
         testing.ask(cases, subject, progress or _quiet),
@@ -74,16 +76,6 @@ def _reference(opened: Opened, model: str | None) -> ModelReference:
     if model is None:
         return ModelReference(provider=config["model"]["kind"], base=config["model"]["base"])
     return opened.adapters.registry().get(config["deploy"]["model_name"], model).model
-
-
-def _generation(predict: Mapping[str, Any]) -> GenerationSettings:
-    return GenerationSettings(
-        max_new_tokens=predict["max_new_tokens"],
-        temperature=predict["temperature"],
-        top_p=predict["top_p"],
-        seed=predict["seed"],
-        batch_rows=predict["batch_rows"],
-    )
 
 
 def _quiet(done: float, total: float | None, note: str = "") -> None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from llmops.adapters.catalog import adapter
-from llmops.api.ancestry import FILES, compare, whole_ancestry
+from llmops.api.ancestry import Registries, compare, registries, whole_ancestry
 from llmops.api.past import datasets, run_rows
 from llmops.api.registering import card
 from llmops.api.sweeping import sweeps
-from llmops.config.project import workspace
 from llmops.errors import LlmopsError
 from llmops.files import disk_errors, write_text
-from llmops.lineage.ancestry import Ancestry, tree
+from llmops.lineage.ancestry import Ancestry, as_json, tree
 from llmops.lineage.catalogue import RunRow
 from llmops.lineage.model_card import markdown
 from llmops.report import words
 from llmops.report.comparison_page import comparison_page
+from llmops.report.lineage_graph import lineage_graph
 from llmops.report.site import Section, SiteRow, page
 
 BAD = ("corrupt", "failed", "died")
@@ -45,7 +45,8 @@ def site(target: Path) -> Site:
         BackendError: If the disk refuses.
     """
     rows = run_rows()
-    graph = whole_ancestry()
+    known = registries()
+    graph = whole_ancestry(known)
     with disk_errors(target, setting="--out"):
         writer = _Writer(target)
         sections = [
@@ -53,9 +54,9 @@ def site(target: Path) -> Site:
             _comparisons(rows, writer),
             _sweeps(writer),
             _datasets(graph, writer),
-            _models(graph, writer),
+            _models(known, graph, writer),
         ]
-        writer.write("index.html", page("Runs, data and models", sections))
+        writer.write("index.html", page("Runs, data and models", sections, notes=known.away))
     return Site(target, writer.pages, len(rows))
 
 
@@ -176,7 +177,7 @@ def _datasets(graph: Ancestry, writer: _Writer) -> Section:
                 "card",
                 "Card",
                 ("entry", "value"),
-                tuple(SiteRow((str(key), str(value))) for key, value in one.card.items()),
+                tuple(SiteRow((str(key), _said(value))) for key, value in one.card.items()),
             ),
             *_lineage(graph, f"dataset:{one.name}"),
         ]
@@ -190,24 +191,35 @@ def _datasets(graph: Ancestry, writer: _Writer) -> Section:
     )
 
 
-def _models(graph: Ancestry, writer: _Writer) -> Section:
-    registry = adapter("registry", FILES, workspace())
+def _said(value: Any) -> str:
+    """Return an entry of a card as people read it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_said(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return words.NOTHING if value is None else str(value)
+
+
+def _models(known: Registries, graph: Ancestry, writer: _Writer) -> Section:
     shown = []
-    for version in registry.list():
-        name = f"{version.name}:{version.version}"
-        text = markdown(card(registry, version))
-        sections = [Section("card", "Model card", text=text), *_lineage(graph, f"model:{name}")]
-        file = f"models/{version.name}-{version.version}.html"
-        link = writer.write(file, page(name, sections, up="../index.html"))
-        aliases = ", ".join(version.aliases)
-        model = version.model.tuned or version.model.base
-        shown.append(SiteRow((name, aliases, model, version.registered_by), link))
+    for one in known.found:
+        for version in one.versions:
+            name = f"{version.name}:{version.version}"
+            text = markdown(card(one.registry, version))
+            sections = [Section("card", "Model card", text=text), *_lineage(graph, f"model:{name}")]
+            file = f"models/{version.name}-{version.version}.html"
+            link = writer.write(file, page(name, sections, up="../index.html"))
+            aliases = ", ".join(version.aliases)
+            model = version.model.tuned or version.model.base
+            shown.append(SiteRow((name, aliases, model, version.registered_by), link))
     return Section("models", "Models", ("model", "aliases", "is", "made by run"), tuple(shown))
 
 
 def _lineage(graph: Ancestry, node: str) -> Iterator[Section]:
     if node not in graph.nodes:
         return
+    drawn = lineage_graph(as_json(graph, graph.nodes[node]))
+    yield Section("lineage", "Lineage", graph=drawn)
     for direction, title in (("up", "Made of"), ("down", "Made from it")):
         lines = tree(graph, node, "up" if direction == "up" else "down", DEPTH)
         yield Section(f"lineage-{direction}", title, text="\n".join(lines))

@@ -57,17 +57,10 @@ def import_model(
     Raises:
         ConfigError: If there is no such model, or several have the title.
     """
-    from llmops.adapters.catalog import adapter
-    from llmops.config.compose import group
-    from llmops.config.project import workspace
+    from llmops.api.answering import open_registry
 
     chosen = choose(tuned_models(overrides), wanted)
-    registry = adapter(
-        "registry",
-        group("deploy", overrides)["registry"],
-        workspace(),
-        environment=group("env", overrides),
-    )
+    registry = open_registry(overrides)
     labels = {"base": chosen.model.base, "title": chosen.title}
     version = registry.register(name, chosen.model, labels=labels, run_id=IMPORTED)
     if alias is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ def main(argv: Sequence[str]) -> int:
 
     arguments = _parser().parse_args(argv)
     found = api.lineage(arguments.name)
+    for why in found.away:
+        print(f"note: {why}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(as_json(found.graph, found.node), indent=1, ensure_ascii=False))
         return 0

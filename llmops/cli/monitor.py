@@ -7,24 +7,33 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops.errors import Refused
+
+if TYPE_CHECKING:
+    from llmops.engines.vertex_schedule import Scheduled
 
 SUMMARY = "hold the newest traffic against training rows or earlier traffic"
 _EPILOG = """examples:
   llmops monitor
   llmops monitor monitor.window_days=1 monitor.against=window
-  llmops monitor monitor.alert.webhook='${secret:ALERT_URL}' --cron "0 6 * * *" | crontab -"""
+  llmops monitor monitor.alert.webhook='${secret:ALERT_URL}' --cron "0 6 * * *" | crontab -
+  llmops monitor --vertex "0 6 * * *" monitor.against=window serve.log.path=/gcs/my-bucket/logs \\
+    engine=vertex engine.image=IMAGE env=prod env.project=my-project"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Judge the newest window; raise if something alerts."""
     given = _parser().parse_intermixed_args(argv)
+    from llmops import api
+
     if given.cron:
         print(_cron(given.cron, given.overrides))
         return 0
-    from llmops import api
+    if given.vertex:
+        _tell(api.schedule_monitor(given.vertex, given.overrides), as_json=given.json)
+        return 0
 
     watched = api.monitor(given.overrides)
     if given.json:
@@ -48,10 +57,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="monitor.KEY=VALUE, serve=FILE"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="monitor.KEY=VALUE, serve=FILE; with --vertex env and engine too",
     )
-    parser.add_argument(
+    scheduled = parser.add_mutually_exclusive_group()
+    scheduled.add_argument(
         "--cron", metavar="TIMES", help='print the crontab line for these times, e.g. "0 6 * * *"'
+    )
+    scheduled.add_argument(
+        "--vertex", metavar="TIMES", help="schedule it on Vertex AI, at these times in UTC"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -59,14 +75,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _cron(times: str, overrides: Sequence[str]) -> str:
     """Return a crontab line that does the same in this folder; cron reads ``%`` as a new line."""
+    from llmops.api.monitoring import check_cron
     from llmops.config.project import workspace
-    from llmops.errors import ConfigError
 
-    if len(times.split()) != 5:
-        raise ConfigError(f"--cron '{times}': five fields are needed", hint='e.g. "0 6 * * *"')
+    check_cron(times)
     place = shlex.quote(str(workspace()))
     command = shlex.join([sys.executable, "-m", "llmops", "monitor", *overrides])
     return f"{times} cd {place} && {command}".replace("%", "\\%")
+
+
+def _tell(scheduled: Scheduled, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(vars(scheduled)))
+        return
+    print(f"{'changed' if scheduled.replaced else 'made'}  {scheduled.address}")
+    print(f"next run  {scheduled.next_run}")
+    print(f"page  {scheduled.link}")
 
 
 def _show(report: Mapping[str, Any]) -> None:

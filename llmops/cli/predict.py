@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ _EPILOG = """examples:
   llmops predict --model champion --question "How can I load a csv file using Pandas?"
   llmops predict --model so_python:3 --file questions.csv --out answers.csv
   llmops predict --query conf/sql/so_python.sql --out answers.parquet
+  llmops predict --model split --file questions.csv --out answers.csv
   llmops predict --model untuned --question "What is a tuple?" +experiment=so_python"""
 
 
@@ -46,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         default="champion",
-        help="NAME, NAME@ALIAS, NAME:VERSION, ALIAS, or `untuned` (default: champion)",
+        help="NAME, NAME@ALIAS, NAME:VERSION, ALIAS, `untuned`, or `split`: those of serve.models, "
+        "by weight (default: champion)",
     )
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; - reads it from stdin")
@@ -81,12 +83,12 @@ def question_of(given: str) -> str:
 
 def _one(given: argparse.Namespace) -> int:
     from llmops.answering.asking import answers
-    from llmops.api.answering import open_log, open_model, record, serve_config
+    from llmops.api.answering import open_log, open_model, record, serve_config, whose_turn
     from llmops.ports import Message
 
     question = question_of(given.question)
     config = serve_config(given.overrides)
-    model = open_model(given.model, given.overrides)
+    model = open_model(whose_turn(given.model, question, given.overrides), given.overrides)
     log = open_log(config)
     try:
         messages = (Message("user", question),)
@@ -148,6 +150,8 @@ def facts(found: Answer, model: OpenModel) -> list[str]:
     for verdict, way in ((found.input, "question"), (found.output, "answer")):
         for finding in verdict.findings if verdict else ():
             lines.append(f"{finding.action} ({finding.layer}, {way}): {finding.detail}")
+    lines += [_step(step) for step in found.trace]
+    lines += _passages(found)
     lines += [f"cites: {c.uri or c.title or 'an unnamed source'}" for c in found.citations]
     cost = "" if not found.cost else f", {found.cost:.6f} {model.price.currency}"
     lines.append(
@@ -155,6 +159,21 @@ def facts(found: Answer, model: OpenModel) -> list[str]:
         f" latency: {found.latency_s:.2f} s"
     )
     return lines
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """Return what a step of a chain did, in a line."""
+    names = ("choice", "passages", "tokens", "blocked", "error")
+    told = "".join(f", {name} {step[name]}" for name in names if step.get(name) is not None)
+    return f"step {step['step']}: {step['seconds']:.2f} s{told}"
+
+
+def _passages(found: Answer) -> list[str]:
+    if found.grounding is None:
+        return []
+    named = ", ".join(one.id for one in found.grounding.passages) or "none"
+    unknown = ", ".join(f"[{number}]" for number in found.grounding.unknown)
+    return [f"passages: {named}" + (f"; cites unknown {unknown}" if unknown else "")]
 
 
 def _limits(model: OpenModel, found: Answer) -> list[tuple[str, float | None]]:

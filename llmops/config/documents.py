@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from llmops.config.problems import KeyPath, Problem, dotted
+from llmops.files import refusal
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_NESTING = 50
@@ -83,7 +84,11 @@ class Document:
 
 
 def read(path: Path, label: str) -> Document:
-    """Read a config file; whatever is wrong with it becomes problems, never an exception."""
+    """Read a config file; whatever is wrong with it becomes problems.
+
+    Raises:
+        OSError: If the system refuses for now: that is no mistake of whoever wrote the file.
+    """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return _unusable(
@@ -93,6 +98,8 @@ def read(path: Path, label: str) -> Document:
     except UnicodeDecodeError as exc:
         return _unusable(path, label, "UTF-8 text", f"byte {exc.object[exc.start]:#04x} in it")
     except OSError as exc:
+        if refusal(exc):
+            raise
         return _unusable(path, label, "a file that can be read", str(exc.strerror))
     return parse(text, path, label)
 

@@ -57,7 +57,7 @@ def tasks_keep_the_registry(config: Config) -> Iterator[Mistake]:
             ("deploy", "registry", "kind"),
             f"a registry that the tasks of engine.kind '{config['engine']['kind']}' reach",
             "'files', on this machine",
-            "choose deploy=vertex",
+            "choose deploy=store, or deploy=vertex",
         )
 
 

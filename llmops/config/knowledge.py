@@ -79,3 +79,9 @@ PROVIDERS: Mapping[str, Provider] = {
     "palm": Provider(can_score=False, tunes=False),
     "google_evaluation": Provider(can_score=False, tunes=False, only_judges=True),
 }
+
+
+def lacks(metric: str, model_kind: str | None) -> bool:
+    """Say whether models of a kind cannot be measured by a metric; unknown kinds lack nothing."""
+    provider = PROVIDERS.get(model_kind or "")
+    return provider is not None and not provider.can_score and metric in NEED_SCORES

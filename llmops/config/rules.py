@@ -15,12 +15,12 @@ from llmops.config import elsewhere, returned_columns
 from llmops.config.knowledge import (
     ENGINES_ELSEWHERE,
     METRICS,
-    NEED_SCORES,
     PROVIDERS,
     SCHEMA_CHANGES,
     SCHEMA_VERSION,
     SCORER_CATEGORIES,
     SCORERS_OF_RATINGS,
+    lacks,
 )
 from llmops.config.problems import KeyPath, dotted
 from llmops.config.schemas import Mistake
@@ -260,20 +260,43 @@ def columns_are_returned(config: Config) -> Iterator[Mistake]:
             )
 
 
-def provider_can_score(config: Config) -> Iterator[Mistake]:
-    """A metric that needs probabilities is asked only of a provider that gives them."""
+def something_is_measured(config: Config) -> Iterator[Mistake]:
+    """A provider that gives no probabilities is measured by something else."""
+    kind, metrics = config["model"]["kind"], config["evaluation"]["metrics"]
+    if metrics and all(lacks(metric, kind) for metric in metrics):
+        yield Mistake(
+            ("evaluation", "metrics"),
+            f"a metric that model.kind '{kind}' can be measured by",
+            f"[{', '.join(metrics)}], which need the probability of a given text",
+            "add one that needs answers alone, e.g. chrf",
+        )
+
+
+def gate_judges_what_there_is(config: Config) -> Iterator[Mistake]:
+    """A rule on a metric that the provider lacks says what is judged in its place."""
     kind = config["model"]["kind"]
-    provider = PROVIDERS.get(kind)
-    if provider is None or provider.can_score:
-        return
-    for number, metric in enumerate(config["evaluation"]["metrics"]):
-        if metric in NEED_SCORES:
-            others = [name for name, able in PROVIDERS.items() if able.can_score]
+    for number, rule in enumerate(config["gate"]["rules"]):
+        judged = rule.get("instead") or rule["metric"]
+        if lacks(rule["metric"], kind) and lacks(judged, kind):
             yield Mistake(
-                ("evaluation", "metrics", str(number)),
+                ("gate", "rules", str(number), "metric"),
                 f"a metric that model.kind '{kind}' can be measured by",
-                f"'{metric}', which needs the probability of a given text",
-                f"leave it out, or choose a model of kind {' or '.join(others)}",
+                f"'{judged}', which needs the probability of a given text",
+                "say in the rule what is judged in its place, e.g. `instead: chrf`",
+            )
+
+
+def stand_ins_need_no_amount(config: Config) -> Iterator[Mistake]:
+    """An amount is in the unit of one metric, and means nothing for the one that stands in."""
+    for number, rule in enumerate(config["gate"]["rules"]):
+        compares = any(rule.get(condition) is not None for condition in COMPARING)
+        if rule.get("instead") is not None and (not compares or rule.get("by")):
+            yield Mistake(
+                ("gate", "rules", str(number), "instead"),
+                "only in a rule that is better_than or not_worse_than by 0: an amount would be in "
+                f"the unit of {rule['metric']}",
+                f"'{rule['instead']}'",
+                "leave it out, or set by: 0.0",
             )
 
 
@@ -420,13 +443,14 @@ def gate_metrics_are_measured(config: Config) -> Iterator[Mistake]:
     """A rule of the gate is on a metric that the evaluation measures."""
     measured = config["evaluation"]["metrics"]
     for number, rule in enumerate(config["gate"]["rules"]):
-        if rule["metric"] not in measured:
-            yield Mistake(
-                ("gate", "rules", str(number), "metric"),
-                f"one of evaluation.metrics: {', '.join(measured)}",
-                f"'{rule['metric']}'",
-                f"add {rule['metric']} to evaluation.metrics",
-            )
+        for key in ("metric", "instead"):
+            if rule.get(key) not in (None, *measured):
+                yield Mistake(
+                    ("gate", "rules", str(number), key),
+                    f"one of evaluation.metrics: {', '.join(measured)}",
+                    f"'{rule[key]}'",
+                    f"add {rule[key]} to evaluation.metrics",
+                )
 
 
 def steps_take_from_steps(config: Config) -> Iterator[Mistake]:
@@ -486,7 +510,8 @@ RULES = (
     Rule(("dataset.query", "dataset.columns"), columns_are_returned),
     Rule(("grounding.kind", "model.kind"), provider_can_search),
     Rule(("dataset.runs_in", "pipeline.steps"), the_warehouse_prepares_in_one_step),
-    Rule(("model.kind", "evaluation.metrics"), provider_can_score),
+    Rule(("model.kind", "evaluation.metrics"), something_is_measured),
+    Rule(("model.kind", "gate.rules"), gate_judges_what_there_is),
     Rule(("model.kind", "pipeline.steps"), provider_tunes),
     Rule(("model.kind",), models_give_answers),
     Rule(("model.kind", "model.tuner.region", "deploy.region"), regions_fit),
@@ -502,6 +527,7 @@ RULES = (
     Rule(("pipeline.steps", "prompt.examples"), tuned_prompts_have_no_examples),
     Rule(("gate.rules", "evaluation.baseline"), rules_compare_with_the_baseline),
     Rule(("gate.rules",), gate_rules_have_one_limit),
+    Rule(("gate.rules",), stand_ins_need_no_amount),
     Rule(("gate.rules", "evaluation.metrics"), gate_metrics_are_measured),
     Rule(("pipeline.steps",), steps_take_from_steps),
     Rule(("pipeline.steps",), steps_form_no_cycle),

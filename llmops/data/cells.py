@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntFlag
 from functools import lru_cache
 from itertools import pairwise
 from unicodedata import category
@@ -45,8 +46,10 @@ _NFC_RANGES = (
     (0x1D15E, 0x1D1C0),
     (0x2F800, 0x2FA1D),
 )
-_LEAST_LEAD = 0xCC  # the first byte of U+0300, before which NFC changes nothing
-_BLOCK = 1 << 20  # bytes looked at at once: what is held beside the text
+_LEAST_LEAD = 0xC2  # the first byte of U+0080; before it only the bytes below are looked for
+_WORD = 4  # bytes of the longest character
+_INLINE = 12  # bytes of a text that lie in its view
+_BLOCK = 1 << 19  # bytes looked at at once, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Cells:
         return (view[start:end] for start, end in pairwise(self.bounds.tolist()))
 
 
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece; copies nothing where it is one (Arrow's own way does)."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def cells(texts: pa.Array) -> Cells:
     """Return the bytes of ``texts``; a null has none."""
     kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
@@ -89,6 +97,31 @@ def _valid(texts: pa.Array) -> Mask:
     return valid
 
 
+def string_views(data: Bytes, starts: Numbers, sizes: Numbers) -> pa.Array:
+    """Return texts that lie in ``data`` (less than 2 GiB) with anything between them; copies none.
+
+    Arrow's format of a view: https://arrow.apache.org/docs/format/Columnar.html
+    """
+    views = np.zeros((len(starts), 4), "<u4")
+    views[:, 0] = sizes
+    long = sizes > _INLINE
+    views[long, 1] = _words(data)[starts[long]]
+    views[long, 3] = starts[long]
+    short = np.flatnonzero(~long)
+    places = starts[short, None] + np.arange(_INLINE)
+    inline = np.where(np.arange(_INLINE) < sizes[short, None], data.take(places, mode="clip"), 0)
+    views.view(np.uint8)[short, 4:] = inline
+    buffers = [None, pa.py_buffer(views), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.string_view(), len(starts), buffers)
+
+
+def _words(data: Bytes) -> npt.NDArray[np.uint32]:
+    """Return the four bytes that begin at every byte as a number each; copies next to nothing."""
+    if len(data) < _WORD:
+        data = np.concatenate([data, np.zeros(_WORD, np.uint8)])
+    return np.ndarray(len(data) - _WORD + 1, "<u4", data, 0, (1,))
+
+
 def ends_in_print(found: Cells) -> Mask:
     """Say which cells end in a visible ASCII character."""
     ends = found.bounds[1:]
@@ -99,39 +132,77 @@ def ends_in_print(found: Cells) -> Mask:
     return printed
 
 
-def nfc_may_change(found: Cells) -> Mask:
-    """Say which cells hold a character that Unicode's NFC may change."""
-    changed = np.zeros(len(found.bounds) - 1, bool)
+class Sign(IntFlag):
+    """What a text may hold that asks for a closer look."""
+
+    UNSTABLE = 1  # a character that Unicode's NFC may change
+    LINE_END = 2  # U+0085, U+2028 or U+2029
+    REPLACED = 4  # U+FFFD
+    NUL = 8
+    RETURN = 16
+
+
+_OF_BYTES = {0x00: Sign.NUL, 0x0D: Sign.RETURN}
+_OF_CHARACTERS = {
+    0x85: Sign.LINE_END,
+    0x2028: Sign.LINE_END,
+    0x2029: Sign.LINE_END,
+    0xFFFD: Sign.REPLACED,
+}
+
+
+@dataclass(frozen=True)
+class Signs:
+    """The signs of each cell of a column."""
+
+    of: Bytes
+
+    def holding(self, sign: Sign) -> Mask:
+        """Say which cells hold it."""
+        held: Mask = (self.of & sign) != 0
+        return held
+
+
+def signs(found: Cells) -> Signs:
+    """Look at every byte once."""
+    of = np.zeros(len(found.bounds) - 1, np.uint8)
+
+    def note(places: Numbers, sign: Sign) -> None:
+        of[np.searchsorted(found.bounds, places, "right") - 1] |= np.uint8(sign)
+
     for start in range(int(found.bounds[0]), int(found.bounds[-1]), _BLOCK):
-        end = min(start + _BLOCK, int(found.bounds[-1]))
-        leads = start + np.flatnonzero(found.data[start:end] >= _LEAST_LEAD)
-        if len(leads):
-            hits = leads[_unstable()[_code_points(found.data, leads)]]
-            changed[np.searchsorted(found.bounds, hits, "right") - 1] = True
-    return changed
+        block = found.data[start : min(start + _BLOCK, int(found.bounds[-1]))]
+        leads = start + np.flatnonzero(block >= _LEAST_LEAD)
+        kinds = _kinds()[_code_points(found.data, leads)]
+        for sign in Sign if kinds.any() else ():
+            note(leads[(kinds & sign) != 0], sign)
+        raw = block.tobytes()  # Python's search is the fastest here
+        for byte, sign in _OF_BYTES.items():
+            if byte in raw:
+                note(start + np.flatnonzero(block == byte), sign)
+    return Signs(of)
 
 
 def _code_points(data: Bytes, leads: Numbers) -> npt.NDArray[np.uint32]:
     """Return the characters that start at ``leads``, each of two bytes of UTF-8 or more."""
-    last = len(data) - 1  # a short character at the end has no further bytes to be read
-    first, second, third, fourth = (
-        data[np.minimum(leads + place, last)].astype(np.uint32) for place in range(4)
-    )
-    low = np.uint32(0x3F)
-    two = (first & np.uint32(0x1F)) << 6 | second & low
-    three = (first & np.uint32(0x0F)) << 12 | (second & low) << 6 | third & low
-    four = (
-        (first & np.uint32(0x07)) << 18 | (second & low) << 12 | (third & low) << 6 | fourth & low
-    )
-    return np.where(first < 0xE0, two, np.where(first < 0xF0, three, four)).astype(np.uint32)
+    words = _words(data)
+    within = np.minimum(leads, len(words) - 1)
+    word = words[within] >> (8 * (leads - within)).astype(np.uint32)
+    two = (word & 0x1F) << 6 | word >> 8 & 0x3F
+    three = (word & 0x0F) << 12 | word >> 2 & 0xFC0 | word >> 16 & 0x3F
+    four = (word & 0x07) << 18 | word << 4 & 0x3F000 | word >> 10 & 0xFC0 | word >> 24 & 0x3F
+    first = word & 0xFF
+    return np.where(first < 0xE0, two, np.where(first < 0xF0, three, four))
 
 
 @lru_cache(maxsize=1)
-def _unstable() -> Mask:
-    """Say of every character whether NFC may change it or what stands beside it."""
-    table = np.zeros(0x110000, bool)
+def _kinds() -> Bytes:
+    """Return the signs of every character."""
+    table = np.zeros(0x110000, np.uint8)
     for first, last in _NFC_RANGES:
-        table[first : last + 1] = True
+        table[first : last + 1] = Sign.UNSTABLE
     marks = [c for c in range(0x300, 0x30000) if category(chr(c)) in ("Mn", "Mc", "Me", "Cn")]
-    table[marks] = True
+    table[marks] = Sign.UNSTABLE
+    for character, sign in _OF_CHARACTERS.items():
+        table[character] = sign
     return table

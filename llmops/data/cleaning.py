@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmops.data.buckets import Buckets, merged, prefix_bits, spill
+from llmops.data.cells import whole
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
 from llmops.data.expectations import check_expectations
 from llmops.data.keys import exact_digests
@@ -124,7 +125,7 @@ class Quarantine:
                 ROW_KEY: row[ROW_KEY],
                 "rule": "unique",
                 "column": column,
-                "excerpt": self._excerpt(rows[role].combine_chunks(), number),
+                "excerpt": self._excerpt(whole(rows[role]), number),
                 "position": None,
             }
             for number, row in enumerate(rows.select([ROW_KEY]).to_pylist())
@@ -242,7 +243,7 @@ def _merge(
 
 def _fresh(values: pa.ChunkedArray, seen: set[bytes]) -> list[bool]:
     """Say of each value whether it stands here for the first time; nulls repeat nothing."""
-    array = values.combine_chunks()
+    array = whole(values)
     fresh = []
     for valid, digest in zip(array.is_valid().to_pylist(), exact_digests(array), strict=True):
         fresh.append(not valid or digest[:16] not in seen)

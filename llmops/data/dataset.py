@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from llmops.data.cells import whole
 from llmops.data.columns import (
     ANSWER,
     DATASET_VERSION,
@@ -239,12 +240,12 @@ def _write_lines(rows: pa.Table, writers: Sequence[JsonlWriter]) -> None:
 
     if not writers or not rows.num_rows:
         return
-    texts = (rows[name].combine_chunks() for name in (RENDERED, ANSWER))
+    texts = (whole(rows[name]) for name in (RENDERED, ANSWER))
     users, answers = (inner(encode(pl.Series(pl.from_arrow(text)))) for text in texts)
     system = rows[SYSTEM][0].as_py()  # all rows have the same
     for writer in writers:
         lines = shape(writer.format, system, Around())
-        writer.write(lines.blocks(users, answers, range(rows.num_rows)), rows.num_rows)
+        writer.write(lines.blocks(users, answers), rows.num_rows)
 
 
 def card(

@@ -66,8 +66,8 @@ class RenderedRows:
         sizes = [np.empty(0, np.int64)]
         for pair in self._pairs():
             users, answers = (inner(encode(pl.Series(pl.from_arrow(texts)))) for texts in pair)
-            pairs = zip(users, answers, strict=True)
-            sizes.append(np.array([len(u) + len(a) + around for u, a in pairs], np.int64))
+            inside = users.str.len_bytes() + answers.str.len_bytes()
+            sizes.append(inside.cast(pl.Int64).to_numpy() + around)
         return np.concatenate(sizes)
 
     def _pairs(self) -> Iterator[tuple[pa.Array, pa.Array]]:

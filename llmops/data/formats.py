@@ -9,23 +9,25 @@ messages list that open models' trainers read).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
-from llmops.data.cells import cells
+from llmops.data.cells import Mask, cells, string_views
 from llmops.data.settings import FORMATS
 
 if TYPE_CHECKING:
     import polars as pl
 
-BLOCK_LINES = 128
+BLOCK_LINES = 512
+_MOST_BYTES = 1 << 31  # that a view can point into
 _BEFORE, _AFTER = '{"a":"', '"}'
 # JSON allows these inside a string, but str.splitlines and JavaScript end a line at them. In UTF-8
 # the byte sequences occur nowhere else.
@@ -38,26 +40,44 @@ _LINE_ENDS = {
 
 def encode(texts: pl.Series) -> pa.Array:
     """Return each text as ``{"a":"..."}``: polars encodes objects; the same bytes as orjson's."""
-    named = texts.alias("a").to_frame().select(_object())
-    encoded = named.to_series()
-    for mark, escaped in _LINE_ENDS.items():
-        if encoded.str.contains(mark, literal=True).any():
-            encoded = encoded.str.replace_all(mark, escaped, literal=True)
-    return encoded.to_arrow().cast(pa.large_string())
+    ends = texts.str.contains_any(list(_LINE_ENDS)).fill_null(value=False).to_numpy()
+    return encode_all({"a": texts}, {"a": ends})["a"].to_arrow()
 
 
-def _object() -> pl.Expr:
+def encode_all(
+    texts: Mapping[str, pl.Series], line_ends: Mapping[str, Mask]
+) -> dict[str, pl.Series]:
+    """Do what ``encode`` does for several columns; ``line_ends`` says which texts hold any."""
     import polars as pl
 
-    return pl.struct("a").struct.json_encode()
+    encoded = pl.DataFrame(dict(texts)).select(
+        pl.struct(pl.col(name).alias("a")).struct.json_encode().alias(name) for name in texts
+    )
+    return {name: _without_line_ends(encoded[name], line_ends[name]) for name in texts}
 
 
-def inner(encoded: pa.Array) -> list[memoryview]:
-    """Return what stands between the quotes of each text that ``encode`` made."""
+def _without_line_ends(encoded: pl.Series, ends: Mask) -> pl.Series:
+    rows = np.flatnonzero(ends)
+    if not len(rows):
+        return encoded
+    plain = encoded.gather(rows)
+    for mark, escaped in _LINE_ENDS.items():
+        plain = plain.str.replace_all(mark, escaped, literal=True)
+    return encoded.scatter(rows, plain)
+
+
+def inner(encoded: pa.Array) -> pl.Series:
+    """Return what stands between the quotes of each text that ``encode`` made; copies nothing."""
+    import polars as pl
+
     found = cells(encoded)
-    starts, ends = found.bounds[:-1] + len(_BEFORE), found.bounds[1:] - len(_AFTER)
-    view = found.view
-    return [view[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    first, last = int(found.bounds[0]), int(found.bounds[-1])
+    if last - first >= _MOST_BYTES and len(encoded) > 1:
+        half = len(encoded) // 2
+        return inner(encoded[:half]).append(inner(encoded[half:]))
+    starts = found.bounds[:-1] - first + len(_BEFORE)
+    sizes = found.sizes - len(_BEFORE) - len(_AFTER)
+    return pl.Series(pl.from_arrow(string_views(found.data[first:last], starts, sizes)))
 
 
 def decode_whole(encoded: str) -> str:
@@ -65,9 +85,9 @@ def decode_whole(encoded: str) -> str:
     return str(orjson.loads(encoded)["a"])
 
 
-def decode(text: memoryview) -> str:
+def decode(text: str) -> str:
     """Return the text of what ``inner`` returns."""
-    return str(orjson.loads(b'"%b"' % bytes(text)))
+    return str(orjson.loads(f'"{text}"'))
 
 
 @dataclass(frozen=True)
@@ -86,22 +106,21 @@ class Shape:
     between: bytes
     after: bytes
 
-    def blocks(
-        self, users: Sequence[memoryview], answers: Sequence[memoryview], rows: Sequence[int]
-    ) -> list[bytes]:
-        """Return the lines of ``rows``, each with its line end, some hundred to a block.
+    def blocks(self, users: pl.Series, answers: pl.Series) -> Iterator[memoryview]:
+        """Yield the lines, each with its line end, some hundred to a block.
 
-        Blocks of some 100 KB stay in the processor's cache until they are hashed and written.
+        Blocks of some megabytes stay in the processor's cache until they are hashed and written.
         """
-        before, between, after = self.before, self.between, self.after
-        return [
-            b"".join(
-                piece
-                for row in rows[start : start + BLOCK_LINES]
-                for piece in (before, users[row], between, answers[row], after)
-            )
-            for start in range(0, len(rows), BLOCK_LINES)
-        ]
+        import polars as pl
+
+        before, between, after = (
+            pl.lit(text.decode()) for text in (self.before, self.between, self.after)
+        )
+        line = pl.concat_str(before, "user", between, "answer", after)
+        pairs = pl.DataFrame({"user": users, "answer": answers})
+        for part in pairs.iter_slices(BLOCK_LINES):
+            lines = cells(part.select(line).to_series().to_arrow())
+            yield lines.view[int(lines.bounds[0]) : int(lines.bounds[-1])]
 
 
 def shape(format: str, system: str | None, around: Around) -> Shape:
@@ -116,7 +135,7 @@ def shape(format: str, system: str | None, around: Around) -> Shape:
 def _escaped(text: str) -> bytes:
     import polars as pl
 
-    return bytes(inner(encode(pl.Series([text])))[0])
+    return str(inner(encode(pl.Series([text])))[0]).encode()
 
 
 def _text_bison(system: bytes | None) -> Shape:
@@ -167,7 +186,7 @@ class JsonlWriter:
         self._rows = 0
         self._file = path.open("wb", buffering=0)
 
-    def write(self, blocks: Iterable[bytes], rows: int) -> None:
+    def write(self, blocks: Iterable[memoryview], rows: int) -> None:
         """Append blocks of lines, ``rows`` in all."""
         for block in blocks:
             self._hash.update(block)

@@ -14,14 +14,33 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmops.data.cells import Cells, Mask, cells, ends_in_print, nfc_may_change
+from llmops.data.cells import Cells, Sign, Signs, cells, ends_in_print, signs
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Texts, and what each of them holds that asks for a closer look."""
+
+    texts: pa.Array
+    signs: Signs
+
+
+def signed(texts: pa.Array) -> Signed:
+    """Look at every text once."""
+    return Signed(texts, signs(cells(texts)))
 
 
 def normalise(texts: pa.Array) -> pa.Array:
     r"""Return the texts in Unicode NFC, with ``\n`` line ends and no trailing white space."""
-    found = cells(texts)
+    return _normalise(signed(texts))
+
+
+def _normalise(given: Signed) -> pa.Array:
     # Only the few texts that something may change in pay for it.
-    other = nfc_may_change(found) | ~ends_in_print(found) | holding(texts, "\r")
+    texts = given.texts
+    other = given.signs.holding(Sign.UNSTABLE | Sign.RETURN) | ~ends_in_print(cells(texts))
+    if texts.null_count:
+        other &= texts.is_valid().to_numpy(zero_copy_only=False)
     if not other.any():
         return texts
     mask = pa.array(other)
@@ -31,43 +50,43 @@ def normalise(texts: pa.Array) -> pa.Array:
     )
 
 
-def holding(texts: pa.Array, needle: str) -> Mask:
-    """Say which texts hold a string; faster by far than Arrow's own search."""
-    import polars as pl
-
-    found = pl.Series(pl.from_arrow(texts)).str.contains(needle, literal=True)
-    held: Mask = found.fill_null(value=False).to_numpy()
-    return held
-
-
 Codes = npt.NDArray[np.uint64]
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Keyed:
     """The keys of a batch's pairs, and 64 bits of each text, by which equal ones can be counted.
 
-    The bits are good within this process only: the hash behind them is not promised for ever.
+    ``digests`` are the keys' bytes, a row each, good where the key is not null. The bits are good
+    within this process only: the hash behind them is not promised for ever.
     """
 
     keys: pa.Array
+    digests: npt.NDArray[np.uint8]
     codes: tuple[Codes, Codes]
 
 
-def keyed_pairs(left: pa.Array, right: pa.Array) -> Keyed:
+def keyed_pairs(left: Signed, right: Signed) -> Keyed:
     """Return ``content_keys(left, right)`` and codes of both; each text is normalised once."""
-    one, other = normalise(left), normalise(right)
-    missing = pc.or_(left.is_null(), right.is_null())
-    keys = pa.array([digest.hex() for digest in exact_digests(one, other)], pa.string())
-    codes = (_codes(one), _codes(other))
-    return Keyed(pc.if_else(missing, pa.scalar(None, pa.string()), keys), codes)
+    one, other = _normalise(left), _normalise(right)
+    digests = exact_digests(one, other)
+    missing = pc.or_(one.is_null(), other.is_null())
+    raw = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+    codes, others = _codes(one, other)
+    return Keyed(_in_hex(digests, missing), raw, (codes, others))
 
 
-def _codes(texts: pa.Array) -> Codes:
+def _in_hex(digests: list[bytes], missing: pa.Array) -> pa.Array:
+    keys = pa.array([digest.hex() for digest in digests], pa.string())
+    return pc.if_else(missing, pa.scalar(None, pa.string()), keys)
+
+
+def _codes(*columns: pa.Array) -> tuple[Codes, ...]:
     import polars as pl
 
-    codes: Codes = pl.Series(pl.from_arrow(texts)).hash(0).to_numpy()
-    return codes
+    frame = pl.DataFrame({str(place): pl.from_arrow(texts) for place, texts in enumerate(columns)})
+    return tuple(column.to_numpy() for column in frame.select(pl.all().hash(0)).get_columns())
 
 
 def content_keys(*columns: pa.Array) -> pa.Array:
@@ -78,13 +97,12 @@ def content_keys(*columns: pa.Array) -> pa.Array:
     missing = columns[0].is_null()
     for column in columns[1:]:
         missing = pc.or_(missing, column.is_null())
-    keys = [digest.hex() for digest in exact_digests(*(normalise(c) for c in columns))]
-    return pc.if_else(missing, pa.scalar(None, pa.string()), pa.array(keys, pa.string()))
+    return _in_hex(exact_digests(*(normalise(c) for c in columns)), missing)
 
 
 def content_codes(column: pa.Array) -> Codes:
     """Return 64 bits of each normalised text, by which equal ones can be found in this process."""
-    return _codes(normalise(column))
+    return _codes(normalise(column))[0]
 
 
 def exact_digests(*columns: pa.Array) -> list[bytes]:

@@ -7,7 +7,7 @@ their order: those that a hash of their key draws first. Knows no table of limit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,12 +33,16 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit of the provider: ``source`` says where it was read, ``dated`` when."""
+    """A limit of the provider: ``source`` says where it was read, ``dated`` when.
+
+    It holds for a side of more than ``above_rows`` rows.
+    """
 
     quantity: str
     at_most: float
     source: str
     dated: str
+    above_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,20 +92,23 @@ class Fitted:
 
     def to_json(self) -> dict[str, Any] | None:
         """Return what the card says; null where the tuner has no limits."""
-        if not self.cuts:
-            return None
-        return {
-            "of": self.of,
-            "cut": [
-                {
-                    "quantity": cut.limit.quantity,
-                    "at_most": cut.limit.at_most,
-                    "rows": dict(cut.rows),
-                    "source": f"{cut.limit.source} ({cut.limit.dated})",
-                }
-                for cut in self.cuts
-            ],
+        return cuts_to_json(self.of, self.cuts)
+
+
+def cuts_to_json(of: str, cuts: Sequence[Cut]) -> dict[str, Any] | None:
+    """Return what the card says of the limits of ``of``; null where it has none."""
+    if not cuts:
+        return None
+    told = [
+        {
+            "quantity": cut.limit.quantity,
+            "at_most": cut.limit.at_most,
+            "rows": dict(cut.rows),
+            "source": f"{cut.limit.source} ({cut.limit.dated})",
         }
+        for cut in cuts
+    ]
+    return {"of": of, "cut": told}
 
 
 def fit(sides: Sides, limits: Limits, examples: Examples) -> Fitted:
@@ -162,8 +169,13 @@ def _rows_of(name: int) -> Callable[..., Mask]:
     return over
 
 
+def most_validation(limit: Limit, train: int) -> float:
+    """Return how many validation rows a limit on their share of the train rows leaves."""
+    return max(limit.above_rows, limit.at_most * train)
+
+
 def _share(sides: Sides, side: int, limit: Limit, examples: Examples, format: str | None) -> Mask:
-    most = np.inf if side == TRAIN else limit.at_most * (sides == TRAIN).sum()
+    most = np.inf if side == TRAIN else most_validation(limit, int((sides == TRAIN).sum()))
     return _too_many(most, sides == side, examples)
 
 
@@ -204,4 +216,5 @@ def _picked(table: Mapping[str, Any], kind: str, base: str | None) -> Iterator[L
     for entry in table["limits"]:
         holds = entry["kind"] == kind and (not entry["bases"] or base in entry["bases"])
         if holds and entry.get("quantity") in QUANTITIES:
-            yield Limit(entry["quantity"], entry["at_most"], entry["source"], entry["dated"])
+            known = {field.name for field in fields(Limit)} & entry.keys()
+            yield Limit(**{name: entry[name] for name in known})

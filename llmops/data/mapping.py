@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from llmops.data.cells import Signs
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
-from llmops.data.keys import keyed_pairs
+from llmops.data.keys import keyed_pairs, signed
 from llmops.data.settings import Columns
 from llmops.data.treatment import Treatment
 from llmops.errors import ConfigError
@@ -27,13 +27,16 @@ class Mapped:
     """Rows by row column, their texts treated.
 
     ``codes`` are equal for equal texts, in this process; ``characters`` are the texts' lengths, 0
-    for a null. ``broken`` marks cells that were not UTF-8; ``raw`` keeps the cells as they came.
+    for a null; ``digests`` are the bytes of the keys. ``broken`` marks cells that were not UTF-8;
+    ``raw`` keeps the cells as they came.
     """
 
     rows: pa.Table
     broken: Mapping[str, Mask]
     personal: Mapping[tuple[str, str], Mask]  # (row column, kind) -> rows to be dropped for it
     raw: Mapping[str, pa.Array]
+    digests: npt.NDArray[np.uint8]
+    signs: Mapping[str, Signs]
     codes: Mapping[str, npt.NDArray[np.uint64]]
     characters: Mapping[str, npt.NDArray[np.int32]]
 
@@ -60,11 +63,14 @@ def map_batch(batch: pa.RecordBatch, columns: Columns, treatment: Treatment) -> 
     arrays = {name: text.texts for name, text in texts.items()}
     treated = {name: treatment.apply(arrays[name]) for name in (QUESTION, ANSWER)}
     arrays |= {name: made.texts for name, made in treated.items()}
-    keyed = keyed_pairs(arrays[QUESTION], arrays[ANSWER])
+    seen = {name: signed(texts) for name, texts in arrays.items()}
+    keyed = keyed_pairs(seen[QUESTION], seen[ANSWER])
     return Mapped(
         rows=pa.table({ROW_KEY: keyed.keys, **arrays}, schema=row_schema(columns)),
         codes=dict(zip((QUESTION, ANSWER), keyed.codes, strict=True)),
-        characters={name: _characters(arrays[name]) for name in (QUESTION, ANSWER)},
+        digests=keyed.digests,
+        signs={name: found.signs for name, found in seen.items()},
+        characters=_characters({name: arrays[name] for name in (QUESTION, ANSWER)}),
         broken={name: text.broken for name, text in texts.items()},
         personal={
             (name, kind): rows for name, made in treated.items() for kind, rows in made.drop.items()
@@ -73,9 +79,12 @@ def map_batch(batch: pa.RecordBatch, columns: Columns, treatment: Treatment) -> 
     )
 
 
-def _characters(texts: pa.Array) -> npt.NDArray[np.int32]:
-    lengths: npt.NDArray[np.int32] = pc.fill_null(pc.utf8_length(texts), 0).to_numpy()
-    return lengths
+def _characters(texts: Mapping[str, pa.Array]) -> dict[str, npt.NDArray[np.int32]]:
+    import polars as pl
+
+    frame = pl.DataFrame({name: pl.from_arrow(array) for name, array in texts.items()})
+    lengths = frame.select(pl.all().str.len_chars().fill_null(0).cast(pl.Int32))
+    return {name: lengths[name].to_numpy() for name in texts}
 
 
 def _as_string(array: pa.Array, name: str, columns: Columns) -> pa.Array:

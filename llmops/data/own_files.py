@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from llmops.data.columns import ANSWER, OPTIONAL, QUESTION
 from llmops.errors import ConfigError, DataError
+from llmops.files import refusal
 
 PAIRS = (
     ("input_text", "output_text"),
@@ -69,7 +70,7 @@ def _rows(path: Path) -> Iterator[dict[str, bytes | None]]:
     try:
         file = path.open("rb")
     except OSError as exc:
-        raise ConfigError(
+        raise refusal(exc) or ConfigError(
             f"dataset.files: {path} cannot be read ({exc.strerror})", hint="name a file that exists"
         ) from exc
     with file:

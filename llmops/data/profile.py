@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmops.data.cells import whole
 from llmops.data.columns import ANSWER, OPTIONAL, QUESTION
 from llmops.data.keys import content_codes
 from llmops.data.tokens import Counter as TokenCounter
@@ -134,7 +135,7 @@ class Profile:
     def add_table(self, rows: pa.Table) -> None:
         """Count the good rows of a table, in key order."""
         texts = {
-            name: _measured(rows[column].combine_chunks())
+            name: _measured(whole(rows[column]))
             for name, column in (("question", QUESTION), ("answer", ANSWER))
         }
         known = [name for name in rows.column_names if name in OPTIONAL]

@@ -48,9 +48,12 @@ class Pushed:
 
     @property
     def counts(self) -> str:
-        """Return the SELECT of rows by what became of them."""
+        """Return the SELECT of rows by what became of them, and the bytes that a model sees."""
         return self._over(
-            "SELECT rule, side, COUNT(*) AS row_count FROM prepared GROUP BY rule, side"
+            "SELECT rule, side, COUNT(*) AS row_count, MAX(seen_bytes) AS longest, "
+            "SUM(seen_bytes) AS total_bytes FROM (SELECT rule, side, "
+            "BYTE_LENGTH(rendered) + BYTE_LENGTH(answer) AS seen_bytes FROM prepared) "
+            "GROUP BY rule, side"
         )
 
     @property

@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmops.data.cells import cells, ends_in_print
+from llmops.data.cells import Sign, cells, ends_in_print, whole
 from llmops.data.columns import ANSWER, QUESTION, ROW_KEY
-from llmops.data.keys import holding
 from llmops.data.mapping import Mapped, Mask
 from llmops.data.moments import microseconds
 from llmops.data.personal import KINDS
@@ -89,12 +88,12 @@ def _breaches(batch: Mapped, rules: Rules) -> Iterator[Breach]:
     for name in pair:
         yield _breach("missing", name, batch, lambda texts: texts.is_null())
     for name in every:
-        yield Breach("nul", name, holding(_whole(batch, name), "\0"))
+        yield Breach("nul", name, batch.signs[name].holding(Sign.NUL))
     for name in pair:
         # Somewhere before us a byte or a lone surrogate was lost: the text is not what was written.
-        yield Breach("replacement_character", name, holding(_whole(batch, name), "\ufffd"))
+        yield Breach("replacement_character", name, batch.signs[name].holding(Sign.REPLACED))
     for name in pair:
-        yield Breach("empty", name, _blank(_whole(batch, name)))
+        yield Breach("empty", name, _blank(whole(batch.rows[name])))
     yield from _lengths("question", QUESTION, batch, rules)
     yield from _lengths("answer", ANSWER, batch, rules)
 
@@ -127,7 +126,7 @@ def _token_lengths(
     low, high = f"min_{what}_tokens", f"max_{what}_tokens"
     if getattr(rules, low) is None and getattr(rules, high) is None:
         return
-    tokens = counter.count(batch.rows[name].combine_chunks())
+    tokens = counter.count(whole(batch.rows[name]))
     if (least := getattr(rules, low)) is not None:
         yield Breach(low, name, tokens < least)
     if (most := getattr(rules, high)) is not None:
@@ -178,10 +177,6 @@ def _lengths(what: str, name: str, batch: Mapped, rules: Rules) -> Iterator[Brea
 def _breach(rule: str, name: str, batch: Mapped, test: Callable[[pa.Array], pa.Array]) -> Breach:
     broken = pc.fill_null(test(batch.rows[name]), False).to_numpy()
     return Breach(rule, name, broken)
-
-
-def _whole(batch: Mapped, name: str) -> pa.Array:
-    return batch.rows[name].combine_chunks()
 
 
 def _blank(texts: pa.Array) -> Mask:

@@ -10,22 +10,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmops.data.cells import cells
+from llmops.data.cells import Sign, cells, signs, whole
 from llmops.data.columns import ANSWER, OPTIONAL, QUESTION, RENDERED, ROW_KEY
 from llmops.data.examples import rendered
-from llmops.data.formats import Around, decode, decode_whole, encode, inner
+from llmops.data.formats import Around, decode, decode_whole, encode_all, inner
 from llmops.data.keys import content_keys, exact_digests
 from llmops.data.mapping import Mapped
 from llmops.data.settings import Columns, SplitSettings
 from llmops.data.splits import row_draws
 from llmops.data.values import no_column
+
+if TYPE_CHECKING:
+    import polars as pl
 
 DIGEST, DRAW = "digest", "draw"
 KEY_BYTES = 32
@@ -105,52 +108,73 @@ def _characters(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Good rows in the order in which they came; ``numbers`` have a row each."""
+
+    texts: Mapping[str, pl.Series]
+    numbers: Mapping[str, npt.NDArray[Any]]
+    optional: pa.Table
+
+
+@dataclass(frozen=True)
 class Packed:
-    """Good rows in key order, and the first byte of each key."""
+    """Rows in the order of their keys' first bytes, and the first byte of each key."""
 
     rows: pa.Table
     first_bytes: npt.NDArray[np.uint8]
 
 
-def pack(mapped: Mapped, good: npt.NDArray[np.bool_], how: Layout) -> Packed:
+def pack(mapped: Mapped, good: npt.NDArray[np.bool_], how: Layout) -> Part:
     """Encode the good rows of a batch."""
     import polars as pl
 
-    chosen = np.flatnonzero(good)
-    keys = mapped.rows[ROW_KEY].combine_chunks().take(pa.array(chosen))
-    order = pc.sort_indices(keys)
-    places, keys = chosen[order.to_numpy()], keys.take(order)
-    rows = pa.array(places)
-    whole = {name: mapped.rows[name].combine_chunks() for name in (QUESTION, ANSWER)}
+    rows = np.flatnonzero(good)
+    given = {name: whole(mapped.rows[name]) for name in (QUESTION, ANSWER)}
     # Polars gathers views: the texts themselves are copied once, by the encoder.
-    texts = {name: pl.Series(pl.from_arrow(text)).gather(places) for name, text in whole.items()}
+    texts = {name: pl.Series(pl.from_arrow(text)).gather(rows) for name, text in given.items()}
+    ends = {name: mapped.signs[name].holding(Sign.LINE_END)[rows] for name in texts}
     if how.around is None:
         texts[RENDERED] = pl.Series(map(how.render, texts[QUESTION]), dtype=pl.String)
-        rendered = _seen(texts[RENDERED].to_arrow(), texts[ANSWER].to_arrow(), how)
+        ends[RENDERED] = signs(cells(texts[RENDERED].to_arrow())).holding(Sign.LINE_END)
+        digests = _seen(texts[RENDERED].to_arrow(), texts[ANSWER].to_arrow(), how)
     else:
-        rendered = _seen_around(whole, places, how.around, how.system)
-    raw = bytes.fromhex("".join(keys.to_pylist()))
-    made: dict[str, Any] = {
-        ROW_KEY: _digest_column(raw),
-        DIGEST: _digest_column(b"".join(rendered)),
-        **{name: encode(text) for name, text in texts.items()},
-        **{name: mapped.rows[name].combine_chunks().take(rows) for name in how.optional},
+        digests = _seen_around(given, rows, how.around, how.system)
+    numbers: dict[str, npt.NDArray[Any]] = {
+        ROW_KEY: mapped.digests[rows],
+        DIGEST: np.frombuffer(b"".join(digests), np.uint8).reshape(-1, KEY_BYTES),
     }
     for name in (QUESTION, ANSWER):
-        made[_code(name)] = pa.array(mapped.codes[name][places])
-        made[_characters(name)] = pa.array(mapped.characters[name][places])
+        numbers[_code(name)] = mapped.codes[name][rows]
+        numbers[_characters(name)] = mapped.characters[name][rows]
     if how.split.method == "hash":
-        made[DRAW] = pa.array(row_draws(how.split.seed, _drawn_by(mapped.rows, rows, keys, how)))
+        numbers[DRAW] = row_draws(how.split.seed, _drawn_by(mapped.rows, pa.array(rows), how))
+    optional = mapped.rows.select(how.optional).take(pa.array(rows))
+    return Part(encode_all(texts, ends), numbers, optional)
+
+
+def gathered(parts: Sequence[Part], how: Layout) -> Packed:
+    """Put the rows of some parts together, in the order of their keys' first bytes."""
+    import polars as pl
+
+    numbers = {name: np.concatenate([p.numbers[name] for p in parts]) for name in parts[0].numbers}
+    order = np.argsort(_leading(numbers[ROW_KEY]), kind="stable")
+    made: dict[str, Any] = {name: _column_of(array[order]) for name, array in numbers.items()}
+    for name in how.texts:
+        texts = pl.concat([part.texts[name] for part in parts], rechunk=False)
+        made[name] = texts.gather(order).to_arrow()
+    optional = pa.concat_tables([part.optional for part in parts]).take(pa.array(order))
+    made |= {name: whole(optional[name]) for name in how.optional}
     schema = how.schema()
     table = pa.Table.from_arrays([made[name] for name in schema.names], schema=schema)
-    return Packed(table, np.frombuffer(raw, np.uint8)[::KEY_BYTES])
+    return Packed(table, numbers[ROW_KEY][order, 0])
 
 
-def _digest_column(raw: bytes) -> pa.Array:
-    size = len(raw) // KEY_BYTES
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(KEY_BYTES), size, [None, pa.py_buffer(raw)]
-    )
+def _column_of(array: npt.NDArray[Any]) -> pa.Array:
+    """Return numbers, or rows of 32 bytes, as a column."""
+    if array.ndim == 1:
+        return pa.array(array)
+    raw = pa.py_buffer(array.tobytes())
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), len(array), [None, raw])
 
 
 def _seen(rendered: pa.Array, answers: pa.Array, how: Layout) -> list[bytes]:
@@ -160,13 +184,13 @@ def _seen(rendered: pa.Array, answers: pa.Array, how: Layout) -> list[bytes]:
 
 
 def _seen_around(
-    whole: Mapping[str, pa.Array], rows: I64, around: Around, system: str | None
+    texts: Mapping[str, pa.Array], rows: I64, around: Around, system: str | None
 ) -> list[bytes]:
     """Return ``exact_digests`` of rendered text, answer and system text; renders nothing."""
     before, after = around.before.encode(), around.after.encode()
     end = b"null:" if system is None else b"%d:%b" % (len(system.encode()), system.encode())
     added = len(before) + len(after)
-    questions, answers = (list(cells(whole[name]).slices()) for name in (QUESTION, ANSWER))
+    questions, answers = (list(cells(texts[name]).slices()) for name in (QUESTION, ANSWER))
     digests = []
     for row in rows.tolist():
         question, answer = questions[row], answers[row]
@@ -176,14 +200,15 @@ def _seen_around(
     return digests
 
 
-def _drawn_by(table: pa.Table, rows: pa.Array, keys: pa.Array, how: Layout) -> Sequence[str]:
+def _drawn_by(table: pa.Table, rows: pa.Array, how: Layout) -> Sequence[str]:
     """Return what each row's hash goes by; a row without a value stands for itself."""
+    keys = whole(table[ROW_KEY]).take(rows)
     join = how.split.by[0] if how.split.by else None
     if join is None:
         known: list[str] = keys.to_pylist()
         return known
     column = {"question": QUESTION, "answer": ANSWER}.get(join, join)
-    values = content_keys(table[column].combine_chunks().take(rows))
+    values = content_keys(whole(table[column]).take(rows))
     found: list[str] = pc.coalesce(values, keys).to_pylist()
     return found
 
@@ -223,10 +248,12 @@ class SpiltBucket:
         """Return the optional columns."""
         return self._table().select(self._how.optional).take(pa.array(self.order))
 
-    def encoded(self, name: str) -> list[memoryview]:
+    def encoded(self, name: str) -> pl.Series:
         """Return a column of texts as JSON without the quotes."""
-        arrived = [text for chunk in self._table()[name].chunks for text in inner(chunk)]
-        return [arrived[row] for row in self.order.tolist()]
+        import polars as pl
+
+        chunks = [inner(chunk) for chunk in self._table()[name].chunks]
+        return pl.concat([pl.Series(dtype=pl.String), *chunks], rechunk=False).gather(self.order)
 
     def texts(self, name: str, rows: int | None = None) -> pa.Array:
         """Return a column of texts, or the first ``rows`` of it."""
@@ -247,8 +274,8 @@ def _column(table: pa.Table, name: str) -> npt.NDArray[np.void]:
     return np.concatenate(chunks) if chunks else np.empty(0, f"V{KEY_BYTES}")
 
 
-def _leading(keys: npt.NDArray[np.void]) -> U64:
-    """Return the first 8 bytes of each key as a number that sorts as the bytes do."""
+def _leading(keys: npt.NDArray[Any]) -> U64:
+    """Return the first 8 bytes of each key of 32 as a number that sorts as the bytes do."""
     whole = keys.view(">u8").reshape(len(keys), KEY_BYTES // 8)
     leading: U64 = whole[:, 0].astype(np.uint64)
     return leading
@@ -321,7 +348,7 @@ class SpiltRows:
             if column == ROW_KEY:
                 yield pa.array([key.tobytes().hex() for key in bucket.digests(ROW_KEY)])
             elif column in self._how.optional:
-                yield bucket.optional()[column].combine_chunks()
+                yield whole(bucket.optional()[column])
             elif column == RENDERED and around is not None:
                 yield rendered(bucket.texts(QUESTION), around)
             else:

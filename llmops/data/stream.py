@@ -63,6 +63,7 @@ from llmops.data.spilt import (
     SpiltBucket,
     SpiltRows,
     code_and_characters,
+    gathered,
     layout,
     pack,
 )
@@ -74,6 +75,7 @@ from llmops.errors import ConfigError, DataError
 from llmops.files import disk_errors
 from llmops.ports import Progress
 
+PART_BYTES = 12 << 20
 AHEAD = 2  # threads that work ahead of what is asked for
 UNKNOWN_BYTES = 1 << 40  # where nobody knows how much will come: as many buckets as there may be
 
@@ -200,9 +202,18 @@ def _ahead(work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Refused:
+    """A part of the rows some of which are bad; ``start`` is the place of its first."""
+
     mapped: Mapped
     verdict: Verdict
+    start: int
+
+
+@dataclass(frozen=True)
+class _Judged:
+    rows: int
+    refused: list[_Refused]
     packed: Packed
 
 
@@ -217,17 +228,47 @@ def _spill(
     """Judge each batch and send its rows on; return how many rows came."""
     done, counter = 0, Counter(asked.tokens)
 
-    def work(batch: pa.RecordBatch) -> _Judged:
-        mapped = map_batch(batch, asked.columns, quarantine.treatment)
-        verdict = judge(mapped, asked.rules, counter)
-        return _Judged(mapped, verdict, pack(mapped, verdict.good, how))
+    def work(group: list[pa.RecordBatch]) -> _Judged:
+        refused, packed, start = [], [], 0
+        for batch in group:
+            for part in _parts(batch):
+                mapped = map_batch(part, asked.columns, quarantine.treatment)
+                verdict = judge(mapped, asked.rules, counter)
+                packed.append(pack(mapped, verdict.good, how))
+                if not verdict.good.all():
+                    refused.append(_Refused(mapped, verdict, start))
+                start += part.num_rows
+        return _Judged(start, refused, gathered(packed, how))
 
-    for judged in _ahead(work, _checked(_read_ahead(batches), asked)):
-        quarantine.add(judged.mapped, judged.verdict, done)
+    group_bytes = share_out(asked.memory_limit).batch_bytes
+    for judged in _ahead(work, _groups(_checked(_read_ahead(batches), asked), group_bytes)):
+        for part in judged.refused:
+            quarantine.add(part.mapped, part.verdict, done + part.start)
         buckets.add(judged.packed.rows, judged.packed.first_bytes)
-        done += judged.mapped.rows.num_rows
+        done += judged.rows
         progress(done, None, "checking rows")
     return done
+
+
+def _groups(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[list[pa.RecordBatch]]:
+    """Yield batches together that have about ``size`` bytes."""
+    group: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        group.append(batch)
+        held += batch.nbytes
+        if held >= size:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch into parts that are not too large for the processor's caches."""
+    rows = max(1, batch.num_rows * PART_BYTES // max(1, batch.nbytes))
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
 
 
 def _checked(batches: Iterator[pa.RecordBatch], asked: Asked) -> Iterator[pa.RecordBatch]:
@@ -378,7 +419,7 @@ class _Ready:
     """One bucket's lines: per side how many rows, and the blocks of each format."""
 
     rows: tuple[int, ...]
-    blocks: tuple[tuple[list[bytes], ...], ...]  # side, format
+    blocks: tuple[tuple[list[memoryview], ...], ...]  # side, format
 
 
 def _write(
@@ -424,8 +465,7 @@ def _writers(
 
 def _ready(bucket: SpiltBucket, sides: Sides, how: Layout, shapes: list[Shape]) -> _Ready:
     users, answers = bucket.encoded(how.user), bucket.encoded(ANSWER)
-    chosen = [np.flatnonzero(sides == number).tolist() for number in range(len(SIDES))]
-    return _Ready(
-        tuple(map(len, chosen)),
-        tuple(tuple(one.blocks(users, answers, rows) for one in shapes) for rows in chosen),
-    )
+    chosen = [np.flatnonzero(sides == number) for number in range(len(SIDES))]
+    pairs = [(users.gather(rows), answers.gather(rows)) for rows in chosen]
+    blocks = (tuple(list(one.blocks(*pair)) for one in shapes) for pair in pairs)
+    return _Ready(tuple(map(len, chosen)), tuple(blocks))

@@ -2,7 +2,7 @@
 
 ``engine.fuse`` names groups of step kinds; steps of one group that can run one after the other
 without waiting for anything between them become one task. Each stays a step of its own: its own
-key, report and place in the run record.
+key, report and place in the run record. A step with a container image of its own is left alone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class Group:
     def steps(self) -> tuple[str, ...]:
         """The names of its steps."""
         return tuple(node.name for node in self.nodes)
+
+    @property
+    def own(self) -> Node | None:
+        """Its step, if that runs in a container image of its own."""
+        return self.nodes[0] if self.nodes[0].kind.own_image else None
 
     @property
     def takes(self) -> Mapping[str, Edge]:
@@ -57,7 +62,7 @@ def grouped(graph: Graph, fuse: Mapping[str, Any] | None) -> tuple[Group, ...]:
 
 def _group_of(node: Node, fuse: Mapping[str, Any]) -> str:
     for name, kinds in fuse.items():
-        if node.kind.name in kinds:
+        if node.kind.name in kinds and node.kind.own_image is None:
             return f"task:{name}"
     return f"step:{node.name}"
 

@@ -91,7 +91,7 @@ class Part:
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps of all its tasks."""
-        return tuple(step for steps in self.tasks.values() for step in steps)
+        return tuple(dict.fromkeys(step for steps in self.tasks.values() for step in steps))
 
     def steps_of(self, task: JobTask) -> tuple[str, ...]:
         """Return the steps of a task; none for an importer."""

@@ -1,20 +1,20 @@
 """A graph of steps as a Kubeflow Pipelines pipeline.
 
 Every task has the same few lines: hand the config's address, the run's id, the step's name and
-the places of its reference files to ``llmops.worker.work``, once a step. Data never passes
-through KFP.
+the places of its reference files to ``llmops.worker.work``, once a step. Data does not pass
+through KFP, but for steps with a container image of their own (``own_image``).
 """
 
 from __future__ import annotations
 
 import linecache
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmops.artifacts import digest
-from llmops.engines import resources
+from llmops.engines import own_image, resources
 from llmops.engines.fusion import Group, grouped
 from llmops.plan.graph import Graph, Node
 from llmops.plan.kinds import Port
@@ -77,7 +77,12 @@ def pipeline_digest(graph: Graph, engine: Mapping[str, Any]) -> str:
 
 
 def task_source(node: Node) -> str:
-    """Return the source of the function that KFP runs for a step with a task of its own."""
+    """Return the source of the function that KFP runs for a step with a task of its own.
+
+    Of a step with a container image of its own: a text that changes with its tasks.
+    """
+    if node.kind.own_image:
+        return own_image.source(node)
     return group_source(Group(node.name, (node,)))
 
 
@@ -136,12 +141,11 @@ def _taken(node: Node) -> list[Port]:
     return [port for port in node.kind.takes if port.name in node.takes]
 
 
-def _component(group: Group, image: str) -> Any:
+def _component(name: str, source: str, image: str) -> Any:
     """Make a KFP component from generated source; KFP reads the source back by ``inspect``."""
     from kfp import dsl
 
-    source = group_source(group)
-    filename = f"<llmops task {group.name}>"
+    filename = f"<llmops task {name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     names: dict[str, Any] = {
         "Input": dsl.Input,
@@ -152,7 +156,7 @@ def _component(group: Group, image: str) -> Any:
     # Names are checked identifiers (graph.STEP_NAME, the kinds' ports, the schema's names of
     # fused tasks): nothing else that a config says can reach this.
     exec(compile(source, filename, "exec", dont_inherit=True), names)  # noqa: S102
-    return dsl.component(base_image=image, install_kfp_package=False)(names[group.name])
+    return dsl.component(base_image=image, install_kfp_package=False)(names[name])
 
 
 def _pipeline(graph: Graph, tasks: tuple[Group, ...], engine: Mapping[str, Any], hits: Hits) -> Any:
@@ -165,26 +169,62 @@ def _pipeline(graph: Graph, tasks: tuple[Group, ...], engine: Mapping[str, Any],
         for node in graph.nodes:
             if node.name in hits:
                 outputs |= _importers(node, hits[node.name], needed)
+        run = {"config_uri": config_uri, "run_id": run_id}
         for group in tasks:
-            inputs = {
-                _source(group, node, port): outputs[str(node.takes[port.name])]
-                for node in group.nodes
-                for port in _taken(node)
-                if node.takes[port.name].step not in group.steps
-            }
-            task = _component(group, engine["image"])(
-                config_uri=config_uri, run_id=run_id, **inputs
-            )
-            task.set_display_name(group.name).set_caching_options(False)
-            resources.apply(task, group.steps, engine)
-            outputs |= {
-                f"{node.name}.{port.name}": task.outputs[_output(group, node, port)]
-                for node in group.nodes
-                for port in node.kind.gives
-            }
+            if group.own:
+                outputs |= _own_tasks(group.own, engine, run, outputs)
+            else:
+                outputs |= _task(group, engine, run, outputs)
 
     pipeline.__annotations__ = {"config_uri": str, "run_id": str}
     return dsl.pipeline(name=graph.name.replace("_", "-"))(pipeline)
+
+
+def _task(
+    group: Group, engine: Mapping[str, Any], run: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Add the task of a group; return its outputs by their addresses."""
+    inputs = {
+        _source(group, node, port): known[str(node.takes[port.name])]
+        for node in group.nodes
+        for port in _taken(node)
+        if node.takes[port.name].step not in group.steps
+    }
+    component = _component(group.name, group_source(group), engine["image"])
+    task = _prepared(component(**run, **inputs), group.name, group.steps, engine)
+    return {
+        f"{node.name}.{port.name}": task.outputs[_output(group, node, port)]
+        for node in group.nodes
+        for port in node.kind.gives
+    }
+
+
+def _own_tasks(
+    node: Node, engine: Mapping[str, Any], run: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Add the tasks of a step with a container image of its own; return its outputs."""
+    assert node.kind.own_image is not None
+    before, name, after = own_image.task_names(Group(node.name, (node,)))
+    references = {f"in_{taken}": known[str(edge)] for taken, edge in node.takes.items()}
+    handed: dict[str, Any] = {}
+    if node.takes:
+        out = _component(before, own_image.before(node), engine["image"])
+        task = _prepared(out(**run, **references), before, (resources.DEFAULT,), engine)
+        handed = {taken: task.outputs[f"out_{taken}"] for taken in node.takes}
+    made = own_image.container(node)(**node.given, **handed)
+    made = _prepared(made, name, (node.name,), engine)
+    given = {f"made_{port.name}": made.outputs[port.name] for port in node.kind.gives}
+    said = {f"said_{name}": made.outputs[name] for name in node.kind.own_image.results}
+    into = _component(after, own_image.after(node), engine["image"])
+    taken_in = into(**run, **references, **given, **said)
+    task = _prepared(taken_in, after, (resources.DEFAULT,), engine)
+    return {f"{name}.{port.name}": task.outputs[f"out_{port.name}"] for port in node.kind.gives}
+
+
+def _prepared(task: Any, name: str, steps: Sequence[str], engine: Mapping[str, Any]) -> Any:
+    task.set_display_name(name).set_caching_options(False)
+    resources.apply(task, steps, engine)
+    return task
 
 
 def _importers(node: Node, uris: Mapping[str, str], needed: set[str]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from llmops.engines.jobs import (
     read_parts,
     write_parts,
 )
+from llmops.engines.own_image import task_names
 from llmops.engines.pipeline import compile_pipeline
 from llmops.errors import BackendError, Interrupted, LlmopsError, Unattended
 from llmops.plan.graph import Graph
@@ -111,7 +112,8 @@ class _Run:
         engine = {**self.engine, "image": self.image.pinned}
         target = self.assignment.run_folder / file
         compiled = compile_pipeline(self._due_now(), engine, target, self.hits)
-        return Part(name, file, {task.name: task.steps for task in compiled.tasks})
+        tasks = {name: task.steps for task in compiled.tasks for name in task_names(task)}
+        return Part(name, file, tasks)
 
     def _find_or_submit(self, part: Part) -> Job:
         found = self.service.find(part.name)

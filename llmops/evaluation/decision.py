@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llmops.config.knowledge import lacks
 from llmops.errors import ConfigError
 from llmops.evaluation.metrics import METRICS, find
 
@@ -26,6 +27,8 @@ class Rule:
     still allowed, in the metric's unit, at the bound. ``beyond_control`` asks for a claim of
     learning. ``slice`` is ``<by>:<value>`` or ``<by>`` for every slice of that kind. On the metric
     ``judge``, the judge must agree with people at least as often as ``min_agreement``.
+    ``instead`` is the metric that is judged the same way where the model's provider cannot be
+    measured by ``metric``; such a rule compares, and asks for no amount.
     """
 
     metric: str
@@ -37,6 +40,13 @@ class Rule:
     beyond_control: bool = False
     slice: str | None = None
     min_agreement: float = 0.6
+    instead: str | None = None
+
+    def in_force(self, model_kind: str | None) -> Rule:
+        """Return the rule that models of a kind are judged by."""
+        if self.instead is None or not lacks(self.metric, model_kind):
+            return self
+        return replace(self, metric=self.instead, instead=None)
 
     @property
     def other(self) -> str | None:
@@ -81,13 +91,17 @@ class Reason:
 
 @dataclass(frozen=True)
 class Policy:
-    """What must hold of ``contestant``; a null ``max_leakage`` or ``safety_test`` is not judged."""
+    """What must hold of ``contestant``; a null ``max_leakage`` or ``safety_test`` is not judged.
+
+    ``model_kind`` says what the contestant's provider can be measured by; null: everything.
+    """
 
     contestant: str
     max_leakage: float | None
     safety: bool
     rules: Sequence[Rule]
     safety_test: SafetyTestRule | None = None
+    model_kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,16 +153,14 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
     Raises:
         ConfigError: If a rule cannot be read.
     """
-    check_rules(policy.rules, _measured(evidence.metrics))
+    own = _measured(evidence.metrics)
+    check_rules(policy.rules, own)
+    check_rules([rule.in_force(policy.model_kind) for rule in policy.rules], own)
     reasons = [
         *_leakage(evidence.card, policy),
         *_safety(evidence.safety, policy),
         *_safety_test(evidence.safety_test, policy.safety_test),
-        *(
-            reason
-            for rule in policy.rules
-            for reason in _rule(rule, evidence.metrics, policy.contestant)
-        ),
+        *(reason for rule in policy.rules for reason in _in_force(rule, evidence.metrics, policy)),
     ]
     if not reasons:
         reasons = [_refuse("no rules", "the gate has no rule, so nothing shows that it may open")]
@@ -274,6 +286,16 @@ def _kind(rule: Rule, metrics: Mapping[str, Any], contestant: str) -> _Kind:
         return _Kind(metric.unit, metric.better)
     found = _at(metrics, "contestants", contestant, rule.metric) or {}
     return _Kind(str(found.get("unit") or ""), found.get("better"))
+
+
+def _in_force(rule: Rule, metrics: Mapping[str, Any] | None, policy: Policy) -> list[Reason]:
+    """Judge a rule, or what stands in for it; then every reason says so."""
+    judged = rule.in_force(policy.model_kind)
+    reasons = _rule(judged, metrics, policy.contestant)
+    if judged is rule:
+        return reasons
+    why = f"in place of {rule.metric}, which model.kind '{policy.model_kind}' gives no figure for"
+    return [replace(reason, text=f"{reason.text} ({why})") for reason in reasons]
 
 
 def _rule(rule: Rule, metrics: Mapping[str, Any] | None, contestant: str) -> list[Reason]:

@@ -6,6 +6,7 @@ ordered by contestant (config order), then by row key. Knows no model and no met
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 MODELS = b"llmops.models"  # JSON: contestant -> model reference
 PROMPTS = b"llmops.prompts"  # JSON: contestant -> digest of its prompt
 SCORER = b"llmops.scorer"  # JSON: kind, description, is_safety_evaluation, categories
+TRACE = "trace"  # the column that answers of a chain have besides
 TEST_ROWS_AVAILABLE = b"llmops.test_rows_available"  # rows of the test split, answered or not
 
 
-def schema(metadata: Mapping[bytes, bytes] | None = None) -> pa.Schema:
-    """Return the Arrow schema.
+def schema(metadata: Mapping[bytes, bytes] | None = None, *, traced: bool = False) -> pa.Schema:
+    """Return the Arrow schema; ``traced`` adds what the steps of a chain did, as JSON.
 
     ``safety`` is null where a response could not be scored, ``valid`` where the prompt takes any
     answer, ``latency_s`` where the provider does not tell it.
@@ -60,6 +62,7 @@ def schema(metadata: Mapping[bytes, bytes] | None = None) -> pa.Schema:
         ("error", pa.string()),
         ("latency_s", pa.float64()),
         ("valid", pa.bool_()),
+        *([(TRACE, pa.string())] if traced else []),
     ]
     return pa.schema(fields, metadata=dict(metadata) if metadata else None)
 
@@ -87,6 +90,11 @@ def fields(
     }
 
 
+def trace(response: Response) -> dict[str, str]:
+    """Return the column that a chain's answer has besides: a JSON list, one object a step."""
+    return {TRACE: printable(json.dumps(list(response.trace), ensure_ascii=False))}
+
+
 @dataclass(frozen=True)
 class Written:
     """What a responses file holds: rows, failed requests among them, blocked answers, tokens."""
@@ -104,7 +112,8 @@ def publish_part(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     import pyarrow.parquet as pq
 
     temporary = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema()), temporary)
+    wanted = schema(traced=bool(rows) and TRACE in rows[0])
+    pq.write_table(pa.Table.from_pylist(rows, schema=wanted), temporary)
     publish(temporary, path)
 
 
@@ -115,7 +124,7 @@ def is_part(path: Path, contestant: str, keys: Sequence[str]) -> bool:
 
     try:
         found = pq.read_table(path, columns=["row_key", "contestant"]).to_pylist()
-    except (OSError, pa.ArrowInvalid):
+    except (FileNotFoundError, pa.ArrowInvalid):
         return False
     return bool(found == [{"row_key": key, "contestant": contestant} for key in keys])
 
@@ -126,7 +135,7 @@ def join(parts: Sequence[Path], target: Path, metadata: Mapping[bytes, bytes]) -
 
     from llmops.data.parquet import RowWriter
 
-    wanted = schema(metadata)
+    wanted = schema(metadata, traced=bool(parts) and TRACE in pq.read_schema(parts[0]).names)
     failed = blocked = read = made = 0
     with RowWriter(target, wanted) as writer:
         for path in parts:

@@ -1,8 +1,9 @@
 """Where a thing comes from and what was made of it, walked over run records and the registry.
 
-Nodes are named ``kind:name``: ``run``, ``sweep``, ``config``, ``commit``, ``source``, ``query``,
-``prompt``, ``dataset``, ``file`` (an artifact, by digest), ``model`` (``name:version``), ``alias``
-(``name@alias``) and ``prediction``. An edge leads from what was used to what was made of it.
+Nodes are named ``kind:name``: ``run``, ``sweep``, ``config``, ``leaves`` (those that a step reads),
+``commit``, ``packages``, ``source``, ``query``, ``prompt``, ``dataset``, ``file`` (an artifact, by
+digest), ``model`` (``name:version``), ``alias`` (``name@alias``) and ``prediction``. An edge leads
+from what was used to what was made of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from llmops.ports import ModelVersion
 
 Direction = Literal["up", "down"]
 SHOWN = 12  # characters of a digest
+FACTS_SHOWN = 160  # characters in a tree; JSON has all
 PLURAL_HINT = "name more of it, or its kind: run:..., dataset:..., model:..., file:..."
 
 
@@ -117,7 +119,12 @@ def as_json(graph: Ancestry, start: Node) -> dict[str, Any]:
     return {
         "start": start.id,
         "nodes": [
-            {"id": id_, "kind": graph.nodes[id_].kind, "facts": dict(graph.nodes[id_].facts)}
+            {
+                "id": id_,
+                "kind": graph.nodes[id_].kind,
+                "short": short_name(graph.nodes[id_]),
+                "facts": dict(graph.nodes[id_].facts),
+            }
             for id_ in ids
         ],
         "edges": [
@@ -152,24 +159,34 @@ def _branches(
             yield from _branches(graph, other, direction, further, depth - 1, seen)
 
 
+def short_name(node: Node) -> str:
+    """Return the name as people read it: a digest by its beginning."""
+    digests = ("file", "config", "commit", "prompt", "packages", "leaves")
+    return node.name[:SHOWN] if node.kind in digests else node.name
+
+
 def _label(node: Node) -> str:
-    name = node.name[:SHOWN] if node.kind in ("file", "config", "commit", "prompt") else node.name
-    facts = ", ".join(
-        f"{key} {value}" for key, value in node.facts.items() if value not in (None, "")
-    )
-    return f"{node.kind} {name}" + (f" [{facts}]" if facts else "")
+    known = [f"{key} {value}" for key, value in node.facts.items() if value not in (None, "")]
+    facts = ", ".join(known)
+    if len(facts) > FACTS_SHOWN:
+        facts = f"{facts[: FACTS_SHOWN - 3]}..."
+    return f"{node.kind} {short_name(node)}" + (f" [{facts}]" if facts else "")
 
 
 def _spellings(name: str) -> list[str]:
     kinds = ("run", "dataset", "model", "alias", "file", "prompt", "config", "commit", "sweep")
-    return [f"{kind}:{name}" for kind in (*kinds, "source", "query", "prediction")]
+    others = ("source", "query", "prediction", "packages", "leaves")
+    return [f"{kind}:{name}" for kind in (*kinds, *others)]
 
 
 def _add_run(graph: Ancestry, record: Mapping[str, Any]) -> None:
     facts = {"experiment": record.get("experiment"), "status": record.get("status")}
     run = graph.add(Node("run", str(record["run_id"]), facts))
     git, prompt = record.get("git") or {}, record.get("prompt") or {}
+    packages = {"python": record.get("python"), **(record.get("packages") or {})}
+    pinned = digest(packages) if record.get("packages") else None
     used: list[tuple[str, Any, Mapping[str, Any], str]] = [
+        ("packages", pinned, packages, "ran with"),
         ("config", record.get("config_digest"), {}, "configured by"),
         ("commit", git.get("commit"), {"changed": "yes" if git.get("dirty") else ""}, "code of"),
         ("prompt", prompt.get("sha256"), {"name": prompt.get("name")}, "asked with"),
@@ -190,9 +207,13 @@ def _add_step(graph: Ancestry, run: str, step: Mapping[str, Any]) -> None:
         node = Node("query", digest(str(query))[:SHOWN], {"sql": text[:80]})
         graph.link(graph.add(node), run, "asked by")
     inputs = (step.get("inputs") or {}).values()
+    leaves = step.get("settings")
+    read = graph.add(Node("leaves", digest(leaves), leaves)) if leaves else None
     for name, output in (step.get("outputs") or {}).items():
         facts = {"is": f"{step['name']}.{name}", "rows": output.get("rows")}
         file = graph.add(Node("file", str(output["sha256"]), facts))
+        if read:
+            graph.link(read, file, f"read by step {step['name']}")
         for sha256 in inputs:
             graph.link(graph.add(Node("file", str(sha256))), file, f"step {step['name']}")
         if step.get("status") == "done":

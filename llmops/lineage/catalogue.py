@@ -244,7 +244,7 @@ def _row(fields: Mapping[str, Any], folder: Path) -> RunRow:
 def _fields(run: RunFolder) -> dict[str, Any]:
     try:
         return _fields_of(run.record())
-    except (LlmopsError, KeyError, TypeError, AttributeError, ValueError) as exc:
+    except (ConfigError, KeyError, TypeError, AttributeError, ValueError) as exc:
         why = f"lacks {exc}" if isinstance(exc, KeyError) else str(exc).splitlines()[0]
         name, experiment = run.path.name, run.path.parent.name
         return {"run_id": name, "experiment": experiment, "status": CORRUPT, "why": why}
@@ -288,13 +288,16 @@ def _fields_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tags(folder: Path) -> list[str]:
+    """Return a run's tags; that they cannot be read is no reason to take it for untagged."""
     path = folder / TAGS
     if not path.exists():
         return []
     import orjson
 
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return [str(name) for name in orjson.loads(path.read_bytes())["tags"]]
+    with disk_errors(folder, setting="LLMOPS_WORKSPACE"):
+        found = path.read_bytes()
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return [str(name) for name in orjson.loads(found)["tags"]]
     return []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops.errors import ConfigError, Refused
-from llmops.files import disk_errors, write_text
+from llmops.files import disk_errors, read_text, write_text
 
 SCHEMA = 1
 HEADER = """\
@@ -50,11 +50,12 @@ def read_lock(path: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: If there is none, or it cannot be read, or is of another schema.
+        BackendError: If the system refuses for now.
     """
     import yaml
 
     try:
-        loaded = yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loaded = yaml.load(read_text(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         found = loaded["schema"], loaded["steps"], loaded["experiment"], loaded["config_digest"]
     except FileNotFoundError as exc:
         raise ConfigError(

@@ -180,8 +180,10 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
     for who, figures in contestants.items():
         cells = [_cell(figures.get(name) or {}) for name in names]
         lines.append(f"| {who} | {' | '.join(cells)} |")
-    side = f"On {evaluation['rows']} {evaluation['side']} rows"
-    return f"{side}, intervals at {evaluation['confidence']:.0%}.\n\n" + "\n".join(lines)
+    said = f"On {evaluation['rows']} {evaluation['side']} rows"
+    if evaluation["confidence"] is not None:
+        said += f", intervals at {evaluation['confidence']:.0%}"
+    return f"{said}.\n\n" + "\n".join(lines)
 
 
 def _cell(figure: Mapping[str, Any]) -> str:

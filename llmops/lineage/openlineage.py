@@ -8,7 +8,7 @@ begin with ``llmops_``, whose schemas lie in ``docs/openlineage``. Sends nothing
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from llmops import __version__
@@ -41,14 +41,49 @@ def started(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_event("START", record["started"], _run(record), _job(record))]
 
 
-def ended(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the events of a run that is over: each step's, RUNNING between, then the run's end."""
-    at = record["finished"] or record["started"]
+def step_started(
+    record: Mapping[str, Any], step: Mapping[str, Any], at: str
+) -> list[dict[str, Any]]:
+    """Return the event that a step of a run has begun; ``step`` needs its ``name`` alone."""
+    inputs = _inputs(record, step)
+    return [_event("START", at, _step_run(record, step), _step_job(record, step), inputs)]
+
+
+def step_ended(record: Mapping[str, Any], step: Mapping[str, Any], at: str) -> list[dict[str, Any]]:
+    """Return the events that a step is over, with what it read and wrote, and the run goes on."""
+    outputs = [_output(one) for one in (step.get("outputs") or {}).values()]
+    kind = STEP_ENDS.get(step["status"]) or ENDS.get(record["status"], "OTHER")
+    run, job = _step_run(record, step), _step_job(record, step)
+    return [
+        _event(kind, at, run, job, _inputs(record, step), outputs),
+        _event("RUNNING", at, _run(record), _job(record)),
+    ]
+
+
+def ended(
+    record: Mapping[str, Any],
+    *,
+    at: str | None = None,
+    begun: Container[str] = (),
+    over: Container[str] = (),
+) -> list[dict[str, Any]]:
+    """Return the events that are still to be told of a run that is over.
+
+    Args:
+        record: The run's record.
+        at: The moment to tell; by default the second at which the record says that it ended.
+        begun: Names of the steps whose START was told.
+        over: Names of the steps whose end was told as well.
+    """
+    at = at or record["finished"] or record["started"]
     events = []
     for step in record["steps"]:
-        if step["status"] in STEP_ENDS:
-            events += _step_events(record, step, at)
-            events.append(_event("RUNNING", at, _run(record), _job(record)))
+        name = step["name"]
+        if name in over or not (name in begun or step["status"] in STEP_ENDS):
+            continue
+        if name not in begun:
+            events += step_started(record, step, at)
+        events += step_ended(record, step, at)
     events.append(_event(ENDS[record["status"]], at, _run(record), _job(record)))
     return events
 
@@ -140,37 +175,36 @@ def _job(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"namespace": NAMESPACE, "name": record["experiment"], "facets": {"jobType": kind}}
 
 
-def _step_events(
-    record: Mapping[str, Any], step: Mapping[str, Any], at: str
-) -> list[dict[str, Any]]:
+def _step_run(record: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
     parent = {
         "run": {"runId": event_id(record["run_id"])},
         "job": {"namespace": NAMESPACE, "name": record["experiment"]},
     }
     facets = {"parent": _standard("parent", **parent, root=parent)}
-    run = {"runId": event_id(record["run_id"], step["name"]), "facets": facets}
+    return {"runId": event_id(record["run_id"], step["name"]), "facets": facets}
+
+
+def _step_job(record: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
     kind = _standard("jobType", processingType="BATCH", integration="LLMOPS", jobType="STEP")
-    job: dict[str, Any] = {
+    query = (step.get("settings") or {}).get("dataset.query")
+    sql = {"sql": _standard("sql", query=str(query))} if query else {}
+    return {
         "namespace": NAMESPACE,
         "name": f"{record['experiment']}.{step['name']}",
-        "facets": {"jobType": kind},
+        "facets": {"jobType": kind, **sql},
     }
-    query = (step.get("settings") or {}).get("dataset.query")
-    if query:
-        job["facets"]["sql"] = _standard("sql", query=str(query))
+
+
+def _inputs(record: Mapping[str, Any], step: Mapping[str, Any]) -> list[dict[str, Any]]:
     inputs = [
         {"namespace": NAMESPACE, "name": sha256, "facets": {}}
         for sha256 in (step.get("inputs") or {}).values()
     ]
     source = (record.get("source") or {}).get("name")
-    if query and source:
+    if source and (step.get("settings") or {}).get("dataset.query"):
         scheme, _, name = str(source).partition("://")
         inputs.append({"namespace": scheme, "name": name or scheme, "facets": {}})
-    outputs = [_output(one) for one in (step.get("outputs") or {}).values()]
-    return [
-        _event("START", record["started"], run, job, inputs),
-        _event(STEP_ENDS[step["status"]], at, run, job, inputs, outputs),
-    ]
+    return inputs
 
 
 def _output(artifact: Mapping[str, Any]) -> dict[str, Any]:

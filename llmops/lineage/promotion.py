@@ -1,17 +1,19 @@
 """Whether a registered model may take an alias: what its runs and the holder's runs show.
 
 A model may, if a gate passed it on a test set, and whoever holds the alias answered the same test
-rows and is not shown to be better on them. Knows run records and responses; moves nothing.
+rows, in a run of its own or as ``champion`` in the candidate's, and is not shown to be better on
+them. Knows run records and responses; moves nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from llmops.artifacts import digest, reference
 from llmops.errors import Refused
+from llmops.evaluation.decision import CHAMPION
 from llmops.evaluation.intervals import Interval
 from llmops.evaluation.metrics import METRICS, Metric
 from llmops.ports import ModelReference, ModelVersion, Store
@@ -93,12 +95,14 @@ def _against(
     store: Store,
 ) -> Verdict:
     theirs = {one.rows: one for one in reversed(evidence(holder, records))}
-    pair = next(((one, theirs[one.rows]) for one in own if one.rows in theirs), None)
+    both = ((one, _beside(one, holder) or theirs.get(one.rows)) for one in own)
+    pair = next(((one, other) for one, other in both if other), None)
     if pair is None:
         raise Refused(
             f"{holder.name}:{holder.version} holds the alias and was not scored on the test rows "
             f"of {name}",
-            hint=f"run its config once more on this data: python -m llmops reproduce RUN, {FORCE}",
+            hint="let it answer them beside the candidate: run the experiment with champion added "
+            f"to predict.contestants; tuning is in the store, {FORCE}",
         )
     one, other = pair
     metric = _metric(one.record)
@@ -113,6 +117,15 @@ def _against(
     if worse:
         raise Refused(f"{name} is worse than {against}: {said}", hint=FORCE)
     return Verdict(f"gate passed in run {one.run_id}; {said} against {against}", one.run_id)
+
+
+def _beside(one: Evidence, holder: ModelVersion) -> Evidence | None:
+    """Return the holder's answers in the candidate's own run, if it was asked as champion there."""
+    source = (_predict(one.record) or {}).get("source") or {}
+    asked = (source.get("registered") or {}).get(CHAMPION)
+    if asked is None or digest(asdict(ModelReference(**asked))) != holder.digest:
+        return None
+    return replace(one, contestant=CHAMPION)
 
 
 def _is_of(version: ModelVersion, record: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from llmops.errors import ConfigError, nearest
-from llmops.files import disk_errors, write_text
+from llmops.files import disk_errors, read_text, write_text
 
 SETTING = "LLMOPS_WORKSPACE"
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
 def new_run_id(now: datetime) -> str:
@@ -60,12 +62,13 @@ class RunFolder:
 
         Raises:
             ConfigError: If there is none, or it cannot be read.
+            BackendError: If the system refuses for now.
         """
         import yaml
 
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            loaded = yaml.load((self.path / "config.yaml").read_text("utf-8"), loader)
+            loaded = yaml.load(read_text(self.path / "config.yaml"), loader)
         except (OSError, ValueError, yaml.YAMLError) as exc:
             raise ConfigError(
                 f"{self.path} holds no readable config ({str(exc).splitlines()[0]})",
@@ -80,9 +83,10 @@ class RunFolder:
 
         Raises:
             ConfigError: If there is none, or it cannot be read.
+            BackendError: If the system refuses for now.
         """
         try:
-            plan: dict[str, Any] = json.loads((self.path / "plan.json").read_text("utf-8"))
+            plan: dict[str, Any] = json.loads(read_text(self.path / "plan.json"))
         except (OSError, ValueError) as exc:
             raise ConfigError(
                 f"{self.path} holds no readable plan ({exc})", hint="python -m llmops runs list"
@@ -92,7 +96,7 @@ class RunFolder:
     def origins(self) -> dict[str, Any]:
         """Return ``provenance.json``; empty if there is none that can be read."""
         try:
-            loaded: dict[str, Any] = json.loads((self.path / "provenance.json").read_text("utf-8"))
+            loaded: dict[str, Any] = json.loads(read_text(self.path / "provenance.json"))
         except (OSError, ValueError):
             return {}
         return loaded
@@ -102,9 +106,10 @@ class RunFolder:
 
         Raises:
             ConfigError: If there is none, or it cannot be read.
+            BackendError: If the system refuses for now.
         """
         try:
-            record: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
+            record: dict[str, Any] = json.loads(read_text(self.path / "run.json"))
         except (OSError, ValueError) as exc:
             raise ConfigError(
                 f"{self.path} holds no readable run record ({exc})",

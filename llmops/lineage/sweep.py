@@ -21,7 +21,7 @@ from typing import Any
 
 from llmops.artifacts import digest
 from llmops.errors import ConfigError, LlmopsError, Refused, nearest
-from llmops.files import disk_errors, write_text
+from llmops.files import disk_errors, read_text, write_text
 from llmops.lineage.record import tuned_loss
 from llmops.processes import still_running, this_process
 
@@ -76,9 +76,10 @@ class SweepFolder:
 
         Raises:
             ConfigError: If it cannot be read.
+            BackendError: If the system refuses for now.
         """
         try:
-            asked: dict[str, Any] = json.loads((self.path / "sweep.json").read_text("utf-8"))
+            asked: dict[str, Any] = json.loads(read_text(self.path / "sweep.json"))
         except (OSError, ValueError) as exc:
             raise ConfigError(
                 f"{self.path} holds no readable sweep ({exc})",
@@ -106,7 +107,7 @@ class SweepFolder:
         found = []
         for path in (self.path / "members").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                found.append(_member(json.loads(path.read_text("utf-8")), path.stem))
+                found.append(_member(json.loads(read_text(path)), path.stem))
         if not found:
             found = _members_of_first_release(self.asked())
         return sorted(found, key=lambda member: (member.number, member.id))
@@ -120,8 +121,8 @@ class SweepFolder:
     def stopped(self) -> str | None:
         """Return why no further member may start, or None."""
         try:
-            return (self.path / "stop").read_text("utf-8")
-        except OSError:
+            return read_text(self.path / "stop")
+        except FileNotFoundError:
             return None
 
     def go_on(self) -> None:

@@ -183,6 +183,17 @@ def actual(
     }
 
 
+def spent(
+    used: Mapping[str, Use],
+    config: Mapping[str, Any],
+    prices: Mapping[str, Any],
+    *,
+    engine_started: bool,
+) -> Use:
+    """Return what a run used in all: its steps', as of ``actual``, and the engine's for a run."""
+    return _Prices(prices, config).with_engine(total(used.values()), engine_started)
+
+
 def _used(step: Mapping[str, Any]) -> Use:
     facts = step["facts"]
     if step["kind"] == "ingest":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -30,11 +30,12 @@ class Edge:
 
 @dataclass(frozen=True)
 class Node:
-    """A step of the pipeline: its kind and where each input comes from."""
+    """A step of the pipeline: its kind, where each input comes from, its own ``with:`` block."""
 
     name: str
     kind: StepKind
     takes: Mapping[str, Edge]
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,10 @@ def build_graph(pipeline: Mapping[str, Any], kinds: KindTable) -> Graph:
     problems = list(_problems(steps, kinds))
     if problems:
         raise ConfigProblems(problems)
-    nodes = {name: Node(name, kinds[step["use"]], _edges(step)) for name, step in steps.items()}
+    nodes = {
+        name: Node(name, kinds[step["use"]], _edges(step), step.get("with") or {})
+        for name, step in steps.items()
+    }
     return Graph(pipeline["name"], tuple(nodes[name] for name in _order(nodes)))
 
 

@@ -17,10 +17,10 @@ from llmops.ports import (
     Encoder,
     Generator,
     ModelReference,
-    Progress,
     Registry,
     Scorer,
     Tuner,
+    TuningProgress,
     Warehouse,
 )
 
@@ -94,9 +94,11 @@ class Work(Generic[S]):
     digests: Mapping[str, str]  # input name -> sha256 of that artifact
     outputs: Mapping[str, Path]  # output name -> where to write it
     adapters: Adapters
-    progress: Progress
+    progress: TuningProgress
     scratch: Path  # survives a crash of this very step; for checkpoints
     experiment: str = ""  # its name, for the labels of remote jobs
+    # Lets a file of ``scratch`` outlive this machine, where the store does.
+    keep: Callable[[Path], None] = lambda path: None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,19 @@ class Source:
 
 
 @dataclass(frozen=True)
+class OwnImage:
+    """A container of a step's own: the worker cannot do its work, only an engine can start it.
+
+    ``component`` is the text of its KFP component file; ``results`` are its output parameters,
+    name -> KFP's type.
+    """
+
+    image: str
+    component: str
+    results: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class StepKind:
     """A kind of step. Raise ``revision`` when its result changes for the same inputs.
 
@@ -130,7 +145,8 @@ class StepKind:
     with the module of ``run``. ``source``, if given, says what the key must know of the outside
     world (plain JSON); it is asked before planning and again by the worker. ``verify``, if given,
     is called on a cache hit with the recorded facts and says whether the hit still holds, e.g.
-    whether a registered model still exists.
+    whether a registered model still exists. ``check``, if given, is called with the settings and
+    the step's name when a config is checked, and raises ConfigError.
     """
 
     name: str
@@ -144,6 +160,8 @@ class StepKind:
     summary: str = ""
     source: Callable[[Any, Adapters], Source] | None = None
     verify: Callable[[Any, Adapters, Mapping[str, Any]], bool] | None = None
+    check: Callable[[Any, str], None] | None = None
+    own_image: OwnImage | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:

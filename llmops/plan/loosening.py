@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+from llmops.config.knowledge import lacks
+
 Category = Literal["safety", "gate", "leakage", "budget", "data"]
 Direction = Literal["up", "down", "any", "grows", "shrinks", "milder"]
 CATEGORIES: tuple[Category, ...] = ("safety", "gate", "leakage", "budget", "data")
@@ -165,20 +167,36 @@ def _rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Loos
 
     All rules of one name have to hold, so one that is as strict as the old one is enough.
     """
-    for rule in _given(before):
+    others = [_in_force(rule, after) for rule in _listed(after)]
+    for rule in (_in_force(rule, before) for rule in _listed(before)):
         name = _name(rule)
         key, shown = f"gate.rules[{name}]", _shown(rule)
-        new = [other for other in _given(after) if _name(other) == name]
-        if not new:
+        new = [other for other in others if _name(other) == name]
+        if not new and (stand_in := _stand_in(name, after)):
+            why = f"{stand_in['metric']} is judged in its place; judge it by hand"
+            yield Loosening(key, ("gate",), shown, _shown(stand_in), why, certain=False)
+        elif not new:
             yield Loosening(key, ("gate",), shown, None, "the rule is gone")
         elif all(_easier(rule, other) for other in new):
             now = "; ".join(map(_shown, new))
             yield Loosening(key, ("gate",), shown, now, "the rule is easier to meet")
 
 
-def _given(leaves: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def _stand_in(name: str, leaves: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what is judged in place of the rule of that name, if its model lacks the metric."""
+    same = (rule for rule in _listed(leaves) if _name(rule) == name)
+    return next((_in_force(rule, leaves) for rule in same), None)
+
+
+def _listed(leaves: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     rules = leaves.get("gate.rules")
     return rules if isinstance(rules, Sequence) and not isinstance(rules, str) else ()
+
+
+def _in_force(rule: Mapping[str, Any], leaves: Mapping[str, Any]) -> Mapping[str, Any]:
+    if rule.get("instead") is None or not lacks(rule["metric"], leaves.get("model.kind")):
+        return rule
+    return {**rule, "metric": rule["instead"]}
 
 
 def _name(rule: Mapping[str, Any]) -> str:
@@ -200,6 +218,7 @@ def _easier(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         or (old.get("at_most") is not None and new["at_most"] > old["at_most"])
         or (old.get("at_least") is not None and new["at_least"] < old["at_least"])
         or (old["metric"] == "judge" and _agreement(new) < _agreement(old))
+        or (new.get("instead") is not None and new["instead"] != old.get("instead"))
     )
 
 

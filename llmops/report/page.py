@@ -20,18 +20,24 @@ from llmops.report.sections import header, sections
 CACHE = "report"  # the store's scratch folder for figures and tables that were made before
 
 
-def write_report(run_folder: Path, store: Store, run: Mapping[str, Any] | None = None) -> Path:
+def write_report(
+    run_folder: Path,
+    store: Store,
+    run: Mapping[str, Any] | None = None,
+    lineage: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the page of the run in ``run_folder``, whole or not at all, and return its path.
 
     Sections that the run has nothing for are left out, so that a failed run and a run of any
-    other pipeline have a page too. ``run`` is the record, where ``run.json`` does not hold it yet.
+    other pipeline have a page too. ``run`` is the record, where ``run.json`` does not hold it yet;
+    ``lineage`` is what ``lineage.ancestry.as_json`` gives of the run, to be drawn.
 
     Raises:
         OSError: If the folder cannot be written to.
     """
     cache = store.scratch(CACHE)
     reading = read(run_folder, store, cache, run)
-    found = sections(reading, lambda spec: draw(spec, cache))
+    found = sections(reading, lambda spec: draw(spec, cache), lineage)
     page = render("report.html.j2", {"header": header(reading), "sections": found})
     path = run_folder / "report.html"
     write_text(path, page)

@@ -13,6 +13,7 @@ from typing import Any
 from llmops.report import figures, scores, words
 from llmops.report.figures import Spec
 from llmops.report.graph import lay_out
+from llmops.report.lineage_graph import lineage_graph
 from llmops.report.reading import Reading
 from llmops.report.results import (
     Contestant,
@@ -43,7 +44,7 @@ VERDICTS: Mapping[str, str] = {
 }
 
 
-def sections(reading: Reading, draw: Draw) -> dict[str, Section]:
+def sections(reading: Reading, draw: Draw, origins: Mapping[str, Any] | None) -> dict[str, Section]:
     """Return every section by name, in the order of the page."""
     return {
         "gate": gate(reading),
@@ -59,7 +60,7 @@ def sections(reading: Reading, draw: Draw) -> dict[str, Section]:
         "safety": safety(reading),
         "steps": steps(reading),
         "config": config(reading),
-        "lineage": lineage(reading),
+        "lineage": lineage(reading, origins),
     }
 
 
@@ -487,11 +488,12 @@ def _leaf(path: str, origin: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def lineage(reading: Reading) -> Section:
+def lineage(reading: Reading, origins: Mapping[str, Any] | None) -> Section:
     """Return every digest, and the machine, packages and code that the run was made with."""
     run = reading.run
     machine = run.get("machine") or {}
     return {
+        "graph": lineage_graph(origins) if origins else None,
         "digests": _digests(reading),
         "artifacts": _artifacts(run),
         "git": run.get("git"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmops.report.lineage_graph import LineageGraph
 from llmops.report.rendering import render
 
 
@@ -22,7 +23,7 @@ class SiteRow:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: a table, or a text; ``filter`` puts a field above the table."""
+    """A part of a page: a graph, a table, or a text; ``filter`` puts a field above the table."""
 
     id: str
     title: str
@@ -31,6 +32,7 @@ class Section:
     caption: str = ""
     text: str = ""
     filter: bool = False
+    graph: LineageGraph | None = None
 
 
 def page(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from llmops.answering import exchange
 from llmops.answering.asking import with_limits
@@ -81,18 +82,24 @@ class Answering:
         self._check_size(messages)
         asked = await self._judged_input(live.model, messages)
         started = now()
-        with self.tracer.answer(live.model, settings, messages) as span:
-            answer, fault = await self._answered(live, asked, settings, started)
-            span.tell(answer)
+        span = self.tracer.begin(live.model, settings, messages)
+        answer, fault = await self._answered(live, asked, settings, started)
+        span.tell(answer)
         await self._keep(identity, live.model, answer, route, client, session)
         if fault is not None:
             raise fault
         return Kept(identity, answer, live.model)
 
     async def begin(
-        self, messages: Sequence[Message], wish: Wish, *, model: str | None = None
-    ) -> tuple[str, OpenModel, Stream]:
-        """Begin to stream an answer; the caller takes the pieces, and keeps the last.
+        self,
+        messages: Sequence[Message],
+        wish: Wish,
+        *,
+        route: str,
+        client: str,
+        model: str | None = None,
+    ) -> Begun:
+        """Begin to stream an answer.
 
         Raises:
             Fault: If the model is unknown.
@@ -102,19 +109,14 @@ class Answering:
         settings = self._settings(live.model, wish)
         self._check_size(messages)
         asked = await self._judged_input(live.model, messages)
-        return identity, live.model, Stream(live.model, asked, settings, self.threads)
+        span = self.tracer.begin(live.model, settings, messages)
+        stream = Stream(live.model, asked, settings, self.threads)
 
-    async def keep(
-        self,
-        identity: str,
-        model: OpenModel,
-        answer: Answer,
-        *,
-        route: str,
-        client: str,
-    ) -> None:
-        """Keep the record of a streamed answer."""
-        await self._keep(identity, model, answer, route, client, None)
+        async def keep(answer: Answer) -> None:
+            span.tell(answer)
+            await self._keep(identity, live.model, answer, route, client, None)
+
+        return Begun(identity, live.model, asked, stream, keep, self.settings.timeouts.answer_s)
 
     async def _judged_input(self, model: OpenModel, messages: Sequence[Message]) -> Asked:
         size = sum(len(message.text) for message in messages)
@@ -129,20 +131,10 @@ class Answering:
         """Return the answer, or a failed one with the fault that the client gets."""
         if asked.chat is None:
             return exchange.refused(live.model, asked), None
-        timeout = self.settings.timeouts.answer_s
         try:
-            response = await live.batcher.ask(asked.chat, settings, timeout)
-        except Late:
-            problem = f"the model has not answered within {timeout:g} s"
-            fault = Fault(504, problem, code="timeout", headers={"retry-after": "5"})
-            return exchange.failed(asked, problem, now() - started), fault
-        except BackendError as exc:
-            fault = (
-                busy("the model's service does not answer now", after_s=5)
-                if exc.retryable
-                else Fault(502, "the model failed", code="model_failed")
-            )
-            return exchange.failed(asked, exc.problem, now() - started), fault
+            response = await live.batcher.ask(asked.chat, settings, self.settings.timeouts.answer_s)
+        except (Late, BackendError) as exc:
+            return exchange.failed(asked, problem_of(exc), now() - started), fault_of(exc)
         took = now() - started
         quick = live.model.scorer_kind in QUICK_SCORERS and len(response.text) <= QUICK_CHARACTERS
         if quick:
@@ -203,6 +195,69 @@ class Answering:
             )
         if not messages[-1].text.strip():
             raise Fault(400, "the question is empty", code="empty_question")
+
+
+@dataclass
+class Begun:
+    """A streamed answer on its way; it is recorded once, however it ends."""
+
+    id: str
+    model: OpenModel
+    asked: Asked
+    stream: Stream
+    keep: Callable[[Answer], Awaitable[None]]
+    timeout_s: float  # until the next piece
+    said: str = ""
+    started: float = field(default_factory=now)
+    kept: bool = False
+
+    async def next(self) -> str | Answer:
+        """Return the next piece, or at last the whole answer, whose record is kept by then.
+
+        Raises:
+            Fault: If the model does not answer or not in time, or the log refuses.
+        """
+        try:
+            piece = await self.stream.next(self.timeout_s)
+        except (Late, BackendError) as exc:
+            await self._keep(self._broken(problem_of(exc)))
+            raise fault_of(exc) from exc
+        if isinstance(piece, str):
+            self.said += piece
+            return piece
+        await self._keep(piece if piece.error is None else replace(piece, text=self.said))
+        if fault := unanswered(piece):
+            raise fault
+        return piece
+
+    async def end(self) -> None:
+        """Stop the model; what an answer that was broken off has said is recorded."""
+        self.stream.close()
+        if not self.kept:
+            with suppress(Fault):  # nobody is there to be told; the log's failure is told elsewhere
+                await self._keep(self._broken("the client went before the answer was whole"))
+
+    async def _keep(self, answer: Answer) -> None:
+        self.kept = True
+        await self.keep(answer)
+
+    def _broken(self, problem: str) -> Answer:
+        answer = exchange.failed(self.asked, problem, now() - self.started)
+        return replace(answer, text=self.said)
+
+
+def problem_of(exc: Late | BackendError) -> str:
+    """Return why a model did not answer, as the record has it."""
+    return exc.problem if isinstance(exc, BackendError) else str(exc)
+
+
+def fault_of(exc: Late | BackendError) -> Fault:
+    """Return what the client is told of a model that did not answer."""
+    if isinstance(exc, Late):
+        return Fault(504, str(exc), code="timeout", headers={"retry-after": "5"})
+    if exc.retryable:
+        return busy("the model's service does not answer now", after_s=5)
+    return Fault(502, "the model failed", code="model_failed")
 
 
 def unanswered(answer: Answer) -> Fault | None:

@@ -62,7 +62,7 @@ class Batcher:
         """
         waiting = _Waiting(chat, settings, self._loop.create_future())
         self._queue.append(waiting)
-        timer = self._loop.call_later(timeout_s, _give_up, waiting.done)
+        timer = self._loop.call_later(timeout_s, _give_up, waiting.done, timeout_s)
         if self.wait_s and len(self._queue) < self.max_rows:
             if not self._held:
                 self._held = True
@@ -126,9 +126,9 @@ class Batcher:
         self._dispatch()
 
 
-def _give_up(done: asyncio.Future[Response]) -> None:
+def _give_up(done: asyncio.Future[Response], timeout_s: float) -> None:
     if not done.done():
-        done.set_exception(Late("the model has not answered in time"))
+        done.set_exception(Late(f"the model has not answered within {timeout_s:g} s"))
 
 
 class Stream:
@@ -158,7 +158,7 @@ class Stream:
             async with asyncio.timeout(timeout_s):
                 piece = await self._pieces.get()
         except TimeoutError as exc:
-            raise Late("the model has not answered in time") from exc
+            raise Late(f"the model has not answered within {timeout_s:g} s") from exc
         if isinstance(piece, BaseException):
             raise piece
         return piece

@@ -53,7 +53,7 @@ class EventStream:
     """A reply in server-sent events; ``close`` is called whatever ends it."""
 
     events: AsyncIterator[bytes]
-    close: Callable[[], None]
+    close: Callable[[], Awaitable[None]]
     headers: tuple[Header, ...] = field(default=())
 
 
@@ -139,14 +139,32 @@ class Endpoint:
             headers = [(b"content-type", b"text/event-stream; charset=utf-8"), *ALWAYS]
             start = {"type": "http.response.start", "status": 200}
             await send({**start, "headers": [*headers, *reply.headers]})
-            async for event in reply.events:
-                if gone.done():
-                    raise Gone("the client went while it was answered")
+            while (event := await _next(reply.events, gone)) is not None:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
-            reply.close()
             gone.cancel()
+            await reply.close()
+
+
+async def _next(events: AsyncIterator[bytes], gone: asyncio.Future[None]) -> bytes | None:
+    """Return the next event, null after the last; do not wait for it if nobody reads on."""
+    event = asyncio.ensure_future(_or_none(events))
+    either: set[asyncio.Future[Any]] = {event, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        event.cancel()
+        raise
+    if gone.done():
+        event.cancel()
+        await asyncio.wait({event})
+        raise Gone("the client went while it was answered")
+    return event.result()
+
+
+async def _or_none(events: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(events, None)
 
 
 async def _until_gone(receive: Receive) -> None:

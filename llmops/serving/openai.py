@@ -14,14 +14,11 @@ from typing import Any
 import orjson
 
 from llmops.answering.exchange import Answer
-from llmops.answering.model import OpenModel
-from llmops.errors import BackendError
 from llmops.ports import Message
 from llmops.serving import strict
-from llmops.serving.answering import Answering, Wish, unanswered
-from llmops.serving.batcher import Late, Stream
+from llmops.serving.answering import Answering, Begun, Wish
 from llmops.serving.calls import Call, EventStream, Reply, json_reply
-from llmops.serving.faults import Fault, busy
+from llmops.serving.faults import Fault
 from llmops.serving.shapes import ChatMessage, ChatRequest
 
 CHAT = "/v1/chat/completions"
@@ -109,61 +106,37 @@ class ChatRoute:
     async def _stream(
         self, call: Call, asked: ChatRequest, messages: Sequence[Message], wish: Wish
     ) -> EventStream:
-        identity, model, stream = await self.parts.begin(messages, wish, model=asked.model)
-        timeout = self.parts.settings.timeouts.answer_s
-        first = await _first(stream, timeout)
-        with_usage = asked.stream_options is not None and asked.stream_options.include_usage
-        events = self._events(call, identity, model, stream, first, with_usage)
-        return EventStream(events, stream.close)
-
-    async def _events(
-        self,
-        call: Call,
-        identity: str,
-        model: OpenModel,
-        stream: Stream,
-        first: str | Answer,
-        with_usage: bool,
-    ) -> AsyncIterator[bytes]:
-        """Yield chunks; the record is kept before the chunk that ends the answer goes out."""
-        head = {
-            "id": identity,
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": model.label,
-        }
-        timeout = self.parts.settings.timeouts.answer_s
-        yield _chunk(head, {"role": "assistant", "content": ""})
-        piece, said = first, False
+        begun = await self.parts.begin(
+            messages, wish, route=CHAT, client=call.client, model=asked.model
+        )
         try:
-            while isinstance(piece, str):
-                yield _chunk(head, {"content": piece})
-                said = True
-                piece = await stream.next(timeout)
-            await self.parts.keep(identity, model, piece, route=CHAT, client=call.client)
-            if fault := unanswered(piece):
-                raise fault
-        except Late:
-            yield _failed(Fault(504, "the model has not answered in time", code="timeout"))
-            return
+            first = await begun.next()  # until then a failure is still an ordinary reply
+        except BaseException:
+            await begun.end()
+            raise
+        with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+        return EventStream(_events(begun, first, with_usage), begun.end)
+
+
+async def _events(begun: Begun, first: str | Answer, with_usage: bool) -> AsyncIterator[bytes]:
+    """Yield chunks; the record is kept before the chunk that ends the answer goes out."""
+    head = {
+        "id": begun.id,
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": begun.model.label,
+    }
+    yield _chunk(head, {"role": "assistant", "content": ""})
+    piece = first
+    while isinstance(piece, str):
+        yield _chunk(head, {"content": piece})
+        try:
+            piece = await begun.next()
         except Fault as exc:
-            yield _failed(exc)
+            yield b"data: " + exc.body() + b"\n\n"
             return
-        for event in _ending(head, piece, said, with_usage):
-            yield event
-
-
-async def _first(stream: Stream, timeout_s: float) -> str | Answer:
-    """Wait for the first piece: until then a failure is still an ordinary reply."""
-    try:
-        return await stream.next(timeout_s)
-    except Late as exc:
-        stream.close()
-        raise Fault(504, str(exc), code="timeout", headers={"retry-after": "5"}) from exc
-    except BackendError as exc:
-        if exc.retryable:
-            raise busy("the model's service does not answer now", after_s=5) from exc
-        raise Fault(502, "the model failed", code="model_failed") from exc
+    for event in _ending(head, piece, bool(begun.said), with_usage):
+        yield event
 
 
 def _ending(
@@ -184,10 +157,6 @@ def _chunk(head: Mapping[str, Any], delta: Mapping[str, Any], finish: str | None
 
 def _event(value: Mapping[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
-
-
-def _failed(fault: Fault) -> bytes:
-    return b"data: " + fault.body() + b"\n\n"
 
 
 def _usage(answer: Answer) -> dict[str, int]:

@@ -56,6 +56,8 @@ ANSWER = {
         "safety": {"type": "object"},
         "policy": {"type": "object"},
         "citations": {"type": "array"},
+        "grounding": {"type": ["object", "null"]},
+        "trace": {"type": "array"},
         "tokens": {"type": "object"},
         "latency_s": {"type": "number"},
     },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -11,6 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -19,10 +19,10 @@ from uvicorn.supervisors import Multiprocess
 from llmops.errors import BackendError, ConfigError
 from llmops.serving.application import Opening, made
 from llmops.serving.guard import Guard
+from llmops.serving.metrics import FIGURES
 from llmops.serving.protocol import Protocol
 from llmops.serving.settings import ServeSettings, read_settings
 
-VARIABLE = "LLMOPS_SERVE"  # how workers are told what to serve: digests of tokens, no token
 BACKLOG = 2048
 HEALTH_S = 30  # a worker that answers no ping for so long is replaced
 Started = Callable[[str], None]
@@ -59,11 +59,15 @@ def serve(
             _run_many(config, overrides, settings, listening, lambda: on_start(address))
 
 
-def from_environment() -> Guard:
-    """Make a worker's application of what its parent left in the environment."""
-    told = json.loads(os.environ[VARIABLE])
+def worker_application(config: Mapping[str, Any], overrides: Sequence[str], figures: str) -> Guard:
+    """Make the application of one worker among several, in its own process.
+
+    ``figures`` is the folder where all workers count; its variable is read when prometheus_client
+    is first imported, so it is set here and in no other process.
+    """
+    os.environ[FIGURES] = figures
     _configure_logging()
-    guard = made(read_settings(told["config"]), told["overrides"])
+    guard = made(read_settings(config), overrides)
     guard.is_worker = True
     return guard
 
@@ -127,12 +131,10 @@ def _run_many(
     on_start: Callable[[], None],
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="llmops-metrics-") as figures:
-        os.environ[VARIABLE] = json.dumps({"config": dict(config), "overrides": list(overrides)})
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = figures
+        app = partial(worker_application, dict(config), list(overrides), figures)
         options = {"factory": True, "workers": settings.workers}
-        app = "llmops.serving.server:from_environment"
         made_config = server_config(app, settings, timeout_worker_healthcheck=HEALTH_S, **options)
-        supervisor = Workers(made_config, sockets=[listening])
+        supervisor = Workers(made_config, listening, figures)
         on_start()
         supervisor.run()
     if supervisor.failed:
@@ -144,7 +146,10 @@ def _run_many(
 class Workers(Multiprocess):
     """uvicorn's parent, which starts a new worker for one that died."""
 
-    failed = False
+    def __init__(self, config: uvicorn.Config, listening: socket.socket, figures: str) -> None:
+        super().__init__(config, sockets=[listening])
+        self.figures = figures
+        self.failed = False
 
     def keep_subprocess_alive(self) -> None:
         """Replace the dead; give up if a new one cannot start."""
@@ -155,14 +160,14 @@ class Workers(Multiprocess):
         for pid in dead:
             logging.getLogger("llmops.serving").warning("worker %s ended; another starts", pid)
             with contextlib.suppress(OSError):
-                _forget_figures(pid)
+                _forget_figures(pid, self.figures)
 
 
-def _forget_figures(pid: int | None) -> None:
+def _forget_figures(pid: int | None, folder: str) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
     if pid is not None:
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
 
 
 def _listen(settings: ServeSettings) -> socket.socket:

@@ -1,16 +1,16 @@
 """A KFP component file as a step kind: ``use: components/shout.yaml``, relative to ``conf/``.
 
-Only Lightweight Python Components can run on one machine. The step gives the component plain local
-files and takes its outputs into the store, so that a component written for any KFP pipeline works
-unchanged. Its parameters stand in the step's ``with:`` block. Does not import KFP: the component's
-own runtime is started as a process.
+A Lightweight Python Component runs wherever the step runs: the step gives it plain local files
+and takes its outputs into the store, so that a component written for any KFP pipeline works
+unchanged. One with a container image of its own is started by the engine (see ``OwnImage``); the
+step only takes what it made. Parameters stand in the step's ``with:`` block. Does not import KFP.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from typing import Any
 
 from llmops.artifacts import ArtifactKind, digest
 from llmops.config.project import conf_folders, find_file
-from llmops.errors import ConfigError, DataError, nearest
-from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
+from llmops.errors import BackendError, ConfigError, DataError, nearest
+from llmops.plan.kinds import Outcome, OwnImage, Port, StepKind, Work, leaf
 
 RUNTIME = "kfp.dsl.executor_main"
 KINDS: Mapping[str, ArtifactKind] = {"system.Dataset": "parquet", "system.Model": "folder"}
@@ -41,26 +41,31 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Component:
-    """What a component file says: its function, source, artifacts and parameters."""
+class Interface:
+    """What a component takes and gives. Artifacts are name -> KFP's type, e.g. system.Dataset."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, Mapping[str, Any]]
+    results: Mapping[str, str]  # output parameters: name -> KFP's type, e.g. NUMBER_INTEGER
+
+
+@dataclass(frozen=True)
+class PythonComponent:
+    """A function, as source, that KFP's own runtime calls."""
 
     name: str
     source: str
-    inputs: Mapping[str, str]  # artifact name -> KFP type, e.g. system.Dataset
-    outputs: Mapping[str, str]
-    parameters: Mapping[str, Mapping[str, Any]]
-    results: tuple[str, ...]  # output parameters
+    interface: Interface
 
     def run(self, work: Work[Any]) -> Outcome:
         """Run the component on the inputs' files; its output parameters become facts.
 
         Raises:
-            ConfigError: If a parameter is unknown or missing.
             DataError: If the component fails; its last lines are told.
         """
         values = getattr(work.settings, "values", {})
-        self._check(values, work.step)
-        module = work.outputs[next(iter(self.outputs))].with_name("component.py")
+        module = work.outputs[next(iter(self.interface.outputs))].with_name("component.py")
         module.write_text(self.source, "utf-8")
         done = subprocess.run(
             self._command(module, self._executor_input(work, values)),
@@ -76,22 +81,6 @@ class Component:
             raise DataError(f"the component {self.name} failed: {last}", hint="see the step's log")
         return Outcome(facts=self._results(work))
 
-    def _check(self, values: Mapping[str, Any], step: str) -> None:
-        for name in values:
-            if name not in self.parameters:
-                guess = nearest(name, self.parameters)
-                raise ConfigError(
-                    f"pipeline.steps.{step}.with.{name}: {self.name} has no such parameter",
-                    hint=f"{guess} valid: {', '.join(self.parameters)}".strip(),
-                )
-        needed = [name for name, spec in self.parameters.items() if not spec.get("isOptional")]
-        missing = [name for name in needed if name not in values]
-        if missing:
-            raise ConfigError(
-                f"pipeline.steps.{step}.with: {self.name} needs {', '.join(missing)}",
-                hint=f"add `with: {{{missing[0]}: ...}}` to the step",
-            )
-
     def _command(self, module: Path, executor_input: Mapping[str, Any]) -> list[str]:
         return [
             *(sys.executable, "-m", RUNTIME),
@@ -101,18 +90,18 @@ class Component:
         ]
 
     def _executor_input(self, work: Work[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-        folder = module_folder(work)
+        folder, said = module_folder(work), self.interface
         defaults = {
-            n: spec["defaultValue"] for n, spec in self.parameters.items() if n not in values
+            n: spec["defaultValue"] for n, spec in said.parameters.items() if n not in values
         }
         return {
             "inputs": {
                 "parameterValues": {**defaults, **values},
-                "artifacts": {n: _artifact(n, t, work.inputs[n]) for n, t in self.inputs.items()},
+                "artifacts": {n: _artifact(n, t, work.inputs[n]) for n, t in said.inputs.items()},
             },
             "outputs": {
-                "artifacts": {n: _artifact(n, t, work.outputs[n]) for n, t in self.outputs.items()},
-                "parameters": {name: {"outputFile": str(folder / name)} for name in self.results},
+                "artifacts": {n: _artifact(n, t, work.outputs[n]) for n, t in said.outputs.items()},
+                "parameters": {name: {"outputFile": str(folder / name)} for name in said.results},
                 "outputFile": str(folder / "executor_output.json"),
             },
         }
@@ -130,6 +119,39 @@ def module_folder(work: Work[Any]) -> Path:
     return next(iter(work.outputs.values())).parent
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a container of its own made: output -> its file or folder, and output parameters."""
+
+    outputs: Mapping[str, str]
+    results: Mapping[str, Any]
+
+    def take(self, work: Work[Any]) -> Outcome:
+        """Do a step's work by taking what is made.
+
+        Raises:
+            DataError: If the container left an output out.
+        """
+        for name, target in work.outputs.items():
+            path = Path(self.outputs[name])
+            if not path.exists():
+                raise DataError(
+                    f"the container of {work.step} did not write its output '{name}'",
+                    hint="see the log of its task",
+                )
+            copy(path, target)
+        return Outcome(facts=dict(self.results))
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder with all that is in it, as plain files that may be changed."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
 def component_kind(name: str, text: str | None = None) -> StepKind:
     """Return the step kind of a component file.
 
@@ -140,19 +162,12 @@ def component_kind(name: str, text: str | None = None) -> StepKind:
     Raises:
         ConfigError: If the file is missing, is no component, or cannot run as a step.
     """
-    component = _read(name, component_text(name) if text is None else text)
-    return StepKind(
-        name=name,
-        revision=int(digest(dataclasses.asdict(component))[:8], 16),  # its code is its revision
-        run=component.run,
-        settings=Parameters if component.parameters else NoParameters,
-        takes=tuple(
-            Port(n, KINDS.get(t, "json"), any_kind=t not in KINDS)
-            for n, t in component.inputs.items()
-        ),
-        gives=tuple(Port(n, KINDS.get(t, "json")) for n, t in component.outputs.items()),
-        summary=f"the KFP component {component.name}",
-    )
+    text = component_text(name) if text is None else text
+    spec = _read(name, text)
+    try:
+        return _kind(name, text, spec)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as exc:
+        raise _no_component(name, exc) from exc
 
 
 def component_text(name: str) -> str:
@@ -170,39 +185,95 @@ def component_text(name: str) -> str:
     return path.read_text("utf-8", "replace")
 
 
-def _read(name: str, text: str) -> Component:
+def _read(name: str, text: str) -> Any:
     import yaml
 
     try:
-        return _component(yaml.load(text, Loader=yaml.SafeLoader), name)
-    except (yaml.YAMLError, KeyError, TypeError, IndexError, ValueError) as exc:
-        raise ConfigError(
-            f"{name} is not a compiled KFP component ({type(exc).__name__}: {exc})",
-            hint="write it with kfp.compiler.Compiler().compile(component, path)",
-        ) from exc
+        return yaml.load(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as exc:
+        raise _no_component(name, exc) from exc
 
 
-def _component(spec: Mapping[str, Any], name: str) -> Component:
-    (label,) = spec["deploymentSpec"]["executors"]
-    container = spec["deploymentSpec"]["executors"][label]["container"]
-    if not any(RUNTIME in part for part in container["command"]):
-        raise ConfigError(
-            f"{name} runs a container image of its own, which one machine cannot",
-            hint="use a Lightweight Python Component, or write a step kind",
-        )
-    interface = next(iter(spec["components"].values()))
-    taken, given = interface.get("inputDefinitions", {}), interface.get("outputDefinitions", {})
-    outputs = _types(given)
-    if not outputs:
+def _no_component(name: str, exc: Exception) -> ConfigError:
+    return ConfigError(
+        f"{name} is not a compiled KFP component ({type(exc).__name__}: {exc})",
+        hint="write it with kfp.compiler.Compiler().compile(component, path)",
+    )
+
+
+def _kind(name: str, text: str, spec: Mapping[str, Any]) -> StepKind:
+    (executor,) = spec["deploymentSpec"]["executors"].values()
+    container = executor["container"]
+    said = _interface(next(iter(spec["components"].values())))
+    if not said.outputs:
         raise ConfigError(f"{name} gives no artifact", hint="a step gives at least one output")
+    own_image, run, title = None, _cannot_be_worked, spec["pipelineInfo"]["name"]
+    if any(RUNTIME in part for part in container.get("command", ())):
+        component = _python_component(container, said)
+        run, title = component.run, component.name
+    else:
+        own_image = OwnImage(container["image"], text, said.results)
+    return StepKind(
+        name=name,
+        revision=int(digest([spec["components"], container])[:8], 16),  # its code is its revision
+        run=run,
+        settings=Parameters if said.parameters else NoParameters,
+        takes=tuple(
+            Port(n, KINDS.get(t, "json"), any_kind=t not in KINDS) for n, t in said.inputs.items()
+        ),
+        gives=tuple(Port(n, KINDS.get(t, "json")) for n, t in said.outputs.items()),
+        summary=f"the KFP component {title}",
+        check=_Check(title, said.parameters),
+        own_image=own_image,
+    )
+
+
+def _python_component(container: Mapping[str, Any], said: Interface) -> PythonComponent:
     arguments = container["args"]
-    return Component(
-        name=arguments[arguments.index("--function_to_execute") + 1],
-        source=container["command"][-1],
+    function = arguments[arguments.index("--function_to_execute") + 1]
+    return PythonComponent(function, container["command"][-1], said)
+
+
+def _cannot_be_worked(work: Work[Any]) -> Outcome:
+    raise BackendError(
+        f"step {work.step} runs in a container image of its own, which this engine did not start",
+        hint="choose engine=vertex or engine=kubeflow: docs/engines.md",
+    )
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Checks the parameters that a step gives its component."""
+
+    component: str
+    parameters: Mapping[str, Mapping[str, Any]]
+
+    def __call__(self, settings: Any, step: str) -> None:
+        values = getattr(settings, "values", {})
+        for name in values:
+            if name not in self.parameters:
+                guess = nearest(name, self.parameters)
+                raise ConfigError(
+                    f"pipeline.steps.{step}.with.{name}: {self.component} has no such parameter",
+                    hint=f"{guess} valid: {', '.join(self.parameters)}".strip(),
+                )
+        needed = [name for name, spec in self.parameters.items() if not spec.get("isOptional")]
+        missing = [name for name in needed if name not in values]
+        if missing:
+            raise ConfigError(
+                f"pipeline.steps.{step}.with: {self.component} needs {', '.join(missing)}",
+                hint=f"add `with: {{{missing[0]}: ...}}` to the step",
+            )
+
+
+def _interface(spec: Mapping[str, Any]) -> Interface:
+    taken, given = spec.get("inputDefinitions", {}), spec.get("outputDefinitions", {})
+    results = given.get("parameters", {})
+    return Interface(
         inputs=_types(taken),
-        outputs=outputs,
+        outputs=_types(given),
         parameters=taken.get("parameters", {}),
-        results=tuple(given.get("parameters", {})),
+        results={name: told["parameterType"] for name, told in results.items()},
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from llmops.artifacts import canonical_json
 from llmops.errors import ConfigError, DataError
+from llmops.files import read_text
 from llmops.plan.kinds import Adapters, Outcome, Port, StepKind, Work, leaf
 from llmops.ports import ModelReference, ModelVersion
 from llmops.prompts.prompt import Prompt
@@ -72,7 +73,7 @@ def tuned_reference(folder: Path, digest: str) -> ModelReference:
         DataError: If the folder is not what a tuner leaves.
     """
     try:
-        tuned = json.loads((folder / "tuned.json").read_text("utf-8"))
+        tuned = json.loads(read_text(folder / "tuned.json"))
         return ModelReference(
             provider=tuned["provider"],
             base=tuned["base"],

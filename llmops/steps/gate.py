@@ -24,6 +24,7 @@ class Settings:
     safety: bool = leaf("gate.safety")
     rules: tuple[Rule, ...] = leaf("gate.rules")
     safety_test: SafetyTestRule | None = leaf("gate.safety_test", optional=True)
+    model_kind: str | None = leaf("model.kind", optional=True)
 
 
 def run(work: Work[Settings]) -> Outcome:
@@ -39,6 +40,7 @@ def run(work: Work[Settings]) -> Outcome:
         settings.safety,
         settings.rules,
         settings.safety_test,
+        settings.model_kind,
     )
     evidence = Evidence(
         metrics=_document(work, "metrics"),
@@ -61,7 +63,7 @@ def _document(work: Work[Settings], name: str) -> Mapping[str, Any] | None:
 
 KIND = StepKind(
     name="gate",
-    revision=1,
+    revision=2,  # a rule may name the metric that stands in for its own
     run=run,
     settings=Settings,
     takes=(

@@ -20,6 +20,7 @@ from llmops.plan.kinds import Outcome, Work
 from llmops.ports import Origin, QueryCheck, Warehouse
 
 if TYPE_CHECKING:
+    from llmops.data.limits import Limit
     from llmops.data.pushdown import Pushed
     from llmops.steps.prepare import Settings
 
@@ -37,6 +38,8 @@ class _Known:
     broken: Mapping[str, int]  # rule -> rows, in the order of the rules
     duplicates: int
     sides: Mapping[str, int]
+    longest: Mapping[str, int]  # bytes of a side's longest example, without the system text
+    total_bytes: Mapping[str, int]  # of a side's examples, without the system text
     leaked: int
     digest: str
 
@@ -91,7 +94,8 @@ def run(work: Work[Settings], check: QueryCheck) -> Outcome:
 
     Raises:
         ConfigError: If something is asked that SQL cannot do with the same result.
-        DataError: If there are no rows, too few good ones, or a side stays empty.
+        DataError: If there are no rows, too few good ones, a side stays empty, or the chosen
+            tuner would refuse one.
         BackendError: If the warehouse fails.
     """
     import pyarrow.parquet as pq
@@ -102,7 +106,7 @@ def run(work: Work[Settings], check: QueryCheck) -> Outcome:
     sql = pushed(settings, check)
     known = _ask(work, sql)
     counts = _judged(known, settings)
-    card = _card(settings, known)
+    card = _card(settings, known, _fitting(known, settings))
     files = list(_exported(work, sql, card["dataset_version"], known))
     card["files"] = files
     folder = work.outputs["files"]
@@ -127,10 +131,12 @@ def _ask(work: Work[Settings], sql: Pushed) -> _Known:
     from llmops.data.rules import RULES
 
     broken: Counter[str] = Counter()
-    sides = dict.fromkeys(SIDES, 0)
+    sides, longest, total_bytes = (dict.fromkeys(SIDES, 0) for _ in range(3))
     for row in _rows(work, sql.counts):
         if row["rule"] is None:
             sides[row["side"]] = row["row_count"]
+            longest[row["side"]] = row["longest"]
+            total_bytes[row["side"]] = int(row["total_bytes"])
         else:
             broken[row["rule"]] = row["row_count"]
     total = sha256()
@@ -142,6 +148,8 @@ def _ask(work: Work[Settings], sql: Pushed) -> _Known:
         broken={rule: broken[rule] for rule in RULES},
         duplicates=broken["duplicate"],
         sides=sides,
+        longest=longest,
+        total_bytes=total_bytes,
         leaked=leaked["row_count"],
         digest=total.hexdigest(),
     )
@@ -184,6 +192,51 @@ def _judged(known: _Known, settings: Settings) -> dict[str, int]:
     return counts.to_json()
 
 
+def _fitting(known: _Known, settings: Settings) -> dict[str, Any] | None:
+    """Return what the card says of the chosen tuner's limits: nothing was left out for them.
+
+    Tokens are estimated, and of a file's bytes only those of its texts are known.
+
+    Raises:
+        DataError: If the tuner would refuse train or validation.
+    """
+    from llmops.data.limits import Cut, cuts_to_json
+    from llmops.steps.split import provider_limits
+
+    limits = provider_limits(settings.model_kind, settings.model_base)
+    system = len((settings.prompt.system or "").encode())
+    for limit in limits.limits:
+        for side in ("train", "validation"):
+            if (figure := _exceeding(limit, side, known, system)) is not None:
+                raise DataError(
+                    f"{side} does not fit {limits.of}: {limit.quantity} may be at most "
+                    f"{limit.at_most:,g} ({limit.source}, {limit.dated}), here it is {figure:,g}",
+                    hint="prepare on this machine, where what does not fit is left out: "
+                    "dataset.runs_in=here; or let dataset.query or dataset.rules leave it out",
+                )
+    none = dict.fromkeys(("train", "validation"), 0)
+    return cuts_to_json(limits.of, [Cut(limit, none) for limit in limits.limits])
+
+
+def _exceeding(limit: Limit, side: str, known: _Known, system: int) -> float | None:
+    """Return the side's figure that a limit is on, if it is too large; ``system`` is in bytes."""
+    from llmops.data.limits import most_validation
+    from llmops.data.tokens import BYTES_A_TOKEN
+
+    rows, train = known.sides[side], known.sides["train"]
+    validation = rows if side == "validation" else 0
+    figure, most = {
+        "example_tokens": ((known.longest[side] + system) / BYTES_A_TOKEN, limit.at_most),
+        "train_rows": (rows - validation, limit.at_most),
+        "validation_rows": (validation, limit.at_most),
+        "validation_share": (validation, most_validation(limit, train)),
+        "file_bytes": (known.total_bytes[side] + rows * system, limit.at_most),
+    }[limit.quantity]
+    if figure <= most:
+        return None
+    return figure / train if limit.quantity == "validation_share" else figure
+
+
 def _exported(
     work: Work[Settings], sql: Pushed, version: str, known: _Known
 ) -> Iterator[dict[str, Any]]:
@@ -208,7 +261,7 @@ def _exported(
         yield {"name": where, "format": name, "side": side, "rows": rows, "sha256": None}
 
 
-def _card(settings: Settings, known: _Known) -> dict[str, Any]:
+def _card(settings: Settings, known: _Known, limits: dict[str, Any] | None) -> dict[str, Any]:
     test = known.sides["test"]
     return {
         "dataset_version": f"{settings.version}-{known.digest[:8]}",
@@ -217,7 +270,7 @@ def _card(settings: Settings, known: _Known) -> dict[str, Any]:
         "runs_in": "warehouse",
         "prompt": {"name": settings.prompt.name, "sha256": settings.prompt.digest()},
         "rows": dict(known.sides),
-        "limits": None,
+        "limits": limits,
         "method": settings.split.method,
         "seed": settings.split.seed,
         "by": list(settings.split.by),

@@ -1,6 +1,7 @@
 """Let every contestant answer the same test rows, and have every answer scored for safety.
 
-Answers are published in parts as they come: after a crash only the part in work is asked again.
+Answers are published in parts as they come: after a crash only the part in work is asked again,
+also by a worker on another machine if the store lies elsewhere.
 Knows no provider: what a generator can do, it says itself.
 """
 
@@ -36,12 +37,12 @@ from llmops.plan.kinds import (
 )
 from llmops.ports import (
     Chat,
-    GenerationSettings,
     Generator,
     ModelReference,
     Progress,
     TokenScore,
 )
+from llmops.prompts.generating import generation_settings
 from llmops.prompts.prompt import Example, Prompt
 from llmops.steps.deploy import tuned_reference
 
@@ -163,6 +164,7 @@ def run(work: Work[Settings]) -> Outcome:
                 asked = Asked(contestant, models.get(contestant), similar)
                 rows = _answers(work, asked, part, progress)
                 responses.publish_part(rows, path)
+                work.keep(path)
             paths.append(path)
     written = responses.join(paths, work.outputs["responses"], _metadata(work, test, contestants))
     return Outcome(rows={"responses": written.rows}, facts=_facts(written, contestants))
@@ -476,7 +478,7 @@ def _answers(work: Work[Settings], asked: Asked, part: Part, meter: Meter) -> li
     contestant, generator = asked.contestant, asked.generator
     chats, references = asked.chats(part.rows), [row[columns.ANSWER] for row in part.rows]
     share = GENERATION_SHARE if generator.can_score else 1.0
-    settings = _generation(work.settings, contestant.prompt)
+    settings = generation_settings(vars(work.settings), contestant.prompt)
     found = list(generator.generate(chats, settings, meter.between(0, share)))
     if all(response.finish_reason == "error" for response in found):
         raise BackendError(
@@ -498,27 +500,12 @@ def _answers(work: Work[Settings], asked: Asked, part: Part, meter: Meter) -> li
             "reference": row[columns.ANSWER],
             "valid": contestant.prompt.output.accepts(response.text),
             **responses.fields(response, rated, likelihood),
+            **({} if work.settings.chain is None else responses.trace(response)),
         }
         for row, chat, response, rated, likelihood in zip(
             part.rows, chats, found, scores, likelihoods, strict=True
         )
     ]
-
-
-def _generation(settings: Settings, prompt: Prompt) -> GenerationSettings:
-    """Return how to generate: what the prompt says, else what ``predict`` says."""
-    said = {name: value for name, value in asdict(prompt.generation).items() if value is not None}
-    return GenerationSettings(
-        **{
-            "max_new_tokens": settings.max_new_tokens,
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            **said,
-        },
-        seed=settings.seed,
-        batch_rows=settings.batch_rows,
-        output_schema=prompt.output.for_provider(),
-    )
 
 
 # ------------------------------------------------------------------- passages

@@ -72,14 +72,14 @@ def _first(batches: Iterator[pa.RecordBatch], rows: int | None) -> Iterator[pa.T
 
 
 def _digests(files: Sequence[str]) -> dict[str, str]:
-    from llmops.files import file_sha256
+    from llmops.files import file_sha256, refusal
 
     if not files:
         raise ConfigError("dataset.files names no file", hint="dataset.files=[rows.jsonl]")
     try:
         return {Path(name).name: file_sha256(Path(name)) for name in files}
     except OSError as exc:
-        raise ConfigError(
+        raise refusal(exc) or ConfigError(
             f"dataset.files: {exc.filename} cannot be read ({exc.strerror})",
             hint="name files that exist",
         ) from exc

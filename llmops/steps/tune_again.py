@@ -16,8 +16,9 @@ from llmops.artifacts import digest
 from llmops.data import columns
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.ports import Progress, Tuned
-from llmops.steps import tune
+from llmops.ports import Tuned, TuningProgress
+from llmops.steps.tune import Settings as TuneSettings
+from llmops.steps.tune import read_card, request_of, write_tuned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ AS_THEY_ARE, SHUFFLED = "as_they_are", "shuffled"
 
 
 @dataclass(frozen=True)
-class Settings(tune.Settings):
+class Settings(TuneSettings):
     """What ``tune`` reads, which seeds, and which answers."""
 
     answers: str = leaf("with.answers")
@@ -60,7 +61,7 @@ def run(work: Work[Settings]) -> Outcome:
             "evaluation.seeds names no seed besides tuning.seed",
             hint="e.g. evaluation.seeds=[43,44], or leave the step out of the pipeline",
         )
-    card, folder = tune.read_card(work.inputs["card"]), work.outputs["models"]
+    card, folder = read_card(work.inputs["card"]), work.outputs["models"]
     folder.mkdir(parents=True, exist_ok=True)
     tuned = {
         seed: _tune(work, seed, card, _share(work.progress, place, len(seeds)))
@@ -71,7 +72,9 @@ def run(work: Work[Settings]) -> Outcome:
     return Outcome(facts={"seeds": list(tuned), "answers": settings.answers, "tokens": tokens})
 
 
-def _tune(work: Work[Settings], seed: int, card: Mapping[str, Any], progress: Progress) -> Tuned:
+def _tune(
+    work: Work[Settings], seed: int, card: Mapping[str, Any], progress: TuningProgress
+) -> Tuned:
     """Tune one model, unless an attempt before a crash has left it whole."""
     settings, scratch = work.settings, work.scratch / f"seed-{seed}"
     output = work.outputs["models"] / f"seed-{seed}"
@@ -80,7 +83,7 @@ def _tune(work: Work[Settings], seed: int, card: Mapping[str, Any], progress: Pr
     train = work.inputs["train"]
     if settings.answers == SHUFFLED:
         train = shuffle_answers(train, scratch / "shuffled.parquet", seed)
-    request = tune.request_of(
+    request = request_of(
         settings,
         {**work.inputs, "train": train},
         seed=seed,
@@ -89,14 +92,17 @@ def _tune(work: Work[Settings], seed: int, card: Mapping[str, Any], progress: Pr
         key=digest([work.key, seed]),  # a job's name begins with its key: each has its own
     )
     tuned = work.adapters.tuner().tune(request, progress)
-    tune.write_tuned(output, tuned, settings.model, card)
+    write_tuned(output, tuned, settings.model, card)
     return tuned
 
 
-def _share(progress: Progress, place: int, count: int) -> Progress:
-    def told(done: float, total: float | None, note: str = "") -> None:
+def _share(progress: TuningProgress, place: int, count: int) -> TuningProgress:
+    def told(
+        done: float, total: float | None, note: str = "", *, loss: float | None = None
+    ) -> None:
         whole = None if total is None else total * count
-        progress(done + (total or 0) * place, whole, f"model {place + 1} of {count}, {note}")
+        said = f"model {place + 1} of {count}, {note}"
+        progress(done + (total or 0) * place, whole, said, loss=loss)
 
     return told
 

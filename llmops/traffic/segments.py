@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from llmops.files import disk_errors
+from llmops.files import TEMPORARY, clear_left_behind, disk_errors, owner
 
 SETTING = "serve.log.path"
 SUFFIX = ".jsonl"
@@ -60,6 +60,7 @@ class Writer:
         self._day = ""
         with disk_errors(folder, setting=SETTING):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            clear_left_behind(folder)
         recover(folder)
 
     def append(self, lines: Sequence[bytes]) -> None:
@@ -169,7 +170,7 @@ def key(folder: Path) -> bytes:
     with disk_errors(folder, setting=SETTING):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileExistsError):
-            temporary = folder / f".key-{secrets.token_hex(8)}"
+            temporary = folder / f"{TEMPORARY}{owner()}-{secrets.token_hex(8)}"
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 _write_all(file, secrets.token_bytes(KEY_BYTES))

@@ -15,6 +15,7 @@ import yaml
 from llmops import api
 from llmops.plan.build import Selection
 from tests.fakes.cloud_project import Elsewhere, elsewhere
+from tests.fakes.container_component import IMAGE, SHOUT, STEPS
 
 ENGINES = ("local", "vertex", "kubeflow")
 # What says where and when a run was, not what it did.
@@ -174,3 +175,52 @@ def test_fused_steps_share_a_task_and_stay_steps(place):
     assert made.record["status"] == "succeeded", made.record["error"]
     assert list(place.service.execution().tasks) == ["s0", "rest"]
     assert place.did() == ["s0 said", "s1 passed", "s2 passed"]
+
+
+class TestAContainerImageOfAStepsOwn:
+    """A user's KFP component that is no Python function; engines elsewhere start any image."""
+
+    @pytest.fixture
+    def away(self, place):
+        if place.engine == "local":
+            pytest.skip("one machine starts no containers; tests/unit/engines/test_fitting.py")
+        place.project.container("shout", SHOUT)
+        place.project.pipeline("loud", STEPS)
+        return place
+
+    def test_it_gets_files_and_parameters_and_what_it_makes_goes_on(self, away):
+        record = run(away, "loud")
+        assert record["status"] == "succeeded", record["error"]
+        assert [step["status"] for step in record["steps"]] == ["done", "done", "done"]
+        assert record["steps"][1]["facts"] == {"length": 15}
+        assert text_of(record["steps"][1]["outputs"]["loud"]) == "HI!"
+        assert text_of(record["steps"][2]["outputs"]["out"]) == "HI! there"
+        self.check_what_arrived(away)
+
+    def check_what_arrived(self, away):
+        """The service got the container as the user's file has it."""
+        container = away.service.execution().container("s1")
+        assert container["image"] == IMAGE
+        assert container["command"] == ["sh", "-ec"]
+        assert container["args"][1] == "{{$.inputs.artifacts['greeting'].path}}"
+        assert "resources" in container
+
+    def test_a_known_result_starts_no_container(self, away):
+        run(away, "loud")
+        again = run(away, "loud", "pipeline.steps.s2.with.text=new")
+        assert [step["status"] for step in again["steps"]] == ["cached", "cached", "done"]
+        assert IMAGE not in away.service.execution().images
+
+    def test_one_that_fails_is_the_step_that_failed(self, away):
+        made = api.run(["+experiment=loud", *away.overrides, "+pipeline.steps.s1.with.times=9"])
+        assert made.exit_code == 5
+        assert made.record["error"]["step"] == "s1"
+        assert [step["status"] for step in made.record["steps"]] == [
+            "done",
+            "failed",
+            "not_reached",
+        ]
+
+
+def text_of(output: dict) -> str:
+    return json.loads(Path(output["uri"].removeprefix("file://")).read_text("utf-8"))["text"]

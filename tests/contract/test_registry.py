@@ -18,6 +18,8 @@ from tests.fakes.loopback import cloud_on_loopback
 ADAPTERS = [
     pytest.param({"kind": "files", "path": "the registry"}, id="files"),
     pytest.param({"kind": "vertex", "region": "us-central1"}, id="vertex"),
+    pytest.param({"kind": "store", "store": {"kind": "folder", "path": "x"}}, id="store-on-disk"),
+    pytest.param({"kind": "store", "store": {"kind": "gcs", "prefix": "above"}}, id="store-gcs"),
 ]
 MODEL = ModelReference(
     provider="local", base="a base", tuned="a-1", adapter="ab" * 32, prompt_sha256="cd" * 32
@@ -39,10 +41,12 @@ def cloud(tmp_path_factory):
 @pytest.fixture
 def opened(config, tmp_path, request):
     """Return what opens the registry, in any process or thread."""
-    if config["kind"] == "files":
+    if on_disk(config):
         return partial(catalog.adapter, "registry", config, tmp_path)
     cloud = request.getfixturevalue("cloud")
     cloud.fresh()
+    if config["kind"] == "store":
+        config = config | {"store": config["store"] | {"bucket": f"gs://{cloud.bucket}"}}
     return partial(catalog.adapter, "registry", config, tmp_path, environment=cloud.environment)
 
 
@@ -54,8 +58,12 @@ def registry(opened):
 @pytest.fixture
 def writers(config):
     """Return what makes writers: processes, or threads where each would import for seconds."""
-    files = config["kind"] == "files"
-    return multiprocessing.get_context("fork") if files else multiprocessing.dummy
+    here = on_disk(config)
+    return multiprocessing.get_context("fork") if here else multiprocessing.dummy
+
+
+def on_disk(config):
+    return config["kind"] == "files" or config.get("store", {}).get("kind") == "folder"
 
 
 def other(number):
@@ -326,7 +334,7 @@ def _write_much(opened, writer, rounds):
 
 
 def test_many_writers_lose_nothing_and_tear_nothing(config, registry, opened, writers):
-    count, rounds = (8, 6) if config["kind"] == "files" else (3, 2)
+    count, rounds = (8, 6) if on_disk(config) else (3, 2)
     working = [
         writers.Process(target=_write_much, args=(opened, writer, rounds))
         for writer in range(count)
@@ -391,3 +399,39 @@ class TestFiles:
         with pytest.raises(BackendError) as caught:
             register(registry)
         assert "deploy.registry.path" in caught.value.hint
+
+
+class TestStore:
+    """What only the registry in a store promises."""
+
+    @pytest.fixture
+    def config(self):
+        return ADAPTERS[2].values[0]
+
+    def test_every_state_of_a_model_stays_readable(self, registry, tmp_path):
+        register(registry)
+        registry.set_alias("so_python", "champion", 1, reason="first")
+        states = sorted((tmp_path / "x" / "registry" / "so_python").iterdir())
+        assert [path.name for path in states] == ["00000001.json", "00000002.json"]
+        assert [json.loads(path.read_text())["aliases"] for path in states] == [{}, {"champion": 1}]
+
+    def test_an_answer_that_was_lost_is_no_refusal(self, registry, monkeypatch):
+        create = registry.blobs.create
+
+        def loses_its_answer(name, data):
+            create(
+                name, data
+            )  # done, and asked again by the client, which is told that it is there
+            return create(name, data)
+
+        monkeypatch.setattr(registry.blobs, "create", loses_its_answer)
+        register(registry)
+        registry.set_alias("so_python", "champion", 1, reason="first", expected=None)
+        assert len(registry.history("so_python")) == 1
+
+    def test_a_damaged_state_is_named(self, registry, tmp_path):
+        register(registry)
+        path = tmp_path / "x" / "registry" / "so_python" / "00000001.json"
+        path.write_text(path.read_text()[:40])
+        with pytest.raises(BackendError, match=r"00000001\.json cannot be read"):
+            registry.get("so_python", "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -191,6 +192,27 @@ def test_a_damaged_object_is_seen_set_aside_and_made_again(place, store, damage)
     assert store.local_path(store.put(written(store, b"x"), "json")).read_bytes() == b"x"
 
 
+def test_an_unpacked_folder_that_was_changed_is_unpacked_anew(store):
+    artifact = store.put(folder_with(store, {"a/b": b"1", "c": b"2"}), "folder")
+    path = store.local_path(artifact)
+    (path / "a" / "b").unlink()
+    (path / "a" / "b").write_bytes(b"9")
+    assert (store.local_path(artifact) / "a" / "b").read_bytes() == b"1"
+    (path / "c").unlink()
+    assert (store.local_path(artifact) / "c").read_bytes() == b"2"
+
+
+def test_an_unpacked_file_that_was_damaged_in_place_does_not_outlive_its_object(store):
+    artifact = store.put(folder_with(store, {"a": b"1"}), "folder")
+    path = store.local_path(artifact) / "a"
+    path.chmod(0o644)
+    path.write_bytes(b"9")  # where disks have links, this is the object itself
+    with contextlib.suppress(DamagedObject):
+        store.local_path(artifact)
+    again = store.put(folder_with(store, {"a": b"1"}), "folder")
+    assert (store.local_path(again) / "a").read_bytes() == b"1"
+
+
 def test_a_damaged_file_of_a_folder_is_seen(place, store):
     artifact = store.put(folder_with(store, {"a": b"1"}), "folder")
     (inside,) = store.parts(artifact) - {artifact.sha256}
@@ -203,6 +225,14 @@ def test_reports_come_back_by_run_and_step(store):
     store.write_report("run", "step", {"status": "done"})
     assert store.read_report("run", "step") == {"status": "done"}
     assert store.read_report("run", "other") is None
+
+
+def test_what_is_kept_of_a_scratch_folder_is_there_until_it_is_cleared(place, store):
+    (store.scratch("key") / "part").write_text("1")
+    store.keep("key", store.scratch("key") / "part")
+    assert (store.scratch("key") / "part").read_text() == "1"
+    store.clear_scratch("key")
+    assert list(store.scratch("key").iterdir()) == []
 
 
 def test_scratch_survives_until_it_is_cleared(store):

@@ -13,19 +13,23 @@ import pytest
 from llmops import api
 from tests.fakes.whole_cloud import whole_cloud
 
-EXPERIMENT = (
-    "+experiment=so_python_gemini",
+COMMAND = [
+    "+experiment=so_python",
+    "engine=vertex",
+    "warehouse=bigquery",
+    "model=gemini",
+    "store=gcs",
+]
+SETTINGS = (
     "dataset.acknowledged_terms=[cc-by-sa-4.0]",
     "dataset.max_rows=80",
     "evaluation.max_rows=8",
-    "gate.rules=[]",
     "gate.max_leakage=1.0",
     "safety.max_blocked_rate=1.0",  # of 8 rows, the bound is far from what was seen
     "safety.max_violation_rate=1.0",
     "model.tuner.waiting.poll_s=0.05",
 )
 VERTEX = (
-    "engine=vertex",
     "engine.image=registry.invalid/llmops-python:1",
     "engine.poll_s=0.2",
     "model.tuner.waiting.max_wait_s=0",  # no container waits for the tuning job
@@ -65,10 +69,11 @@ def away(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_so_python_on_vertex_is_the_experiment_that_it_is_on_this_machine(away):
     with whole_cloud(away("here")) as cloud:
-        here = api.run([*EXPERIMENT, *cloud.overrides]).record
+        beside = ["engine=local" if word == "engine=vertex" else word for word in COMMAND]
+        here = api.run([*beside, "deploy=vertex", *SETTINGS, *cloud.overrides]).record
         assert here["status"] == "succeeded", (here["error"], here["gate"])
     with whole_cloud(away("there")) as cloud:
-        there = api.run([*EXPERIMENT, *cloud.overrides, *VERTEX]).record
+        there = api.run([*COMMAND, *SETTINGS, *cloud.overrides, *VERTEX]).record
         assert there["status"] == "succeeded", (there["error"], there["gate"])
         jobs, tuned, models = cloud.pipelines.jobs, cloud.gemini.jobs, cloud.models.models
     assert [job["state"] for job in there["engine"]["jobs"]] == ["succeeded", "succeeded"]

@@ -10,6 +10,7 @@ import base64
 import itertools
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ class Identity:
     def __init__(self, seconds: float = 3600) -> None:
         self.seconds = seconds
         self.issued = 0
+        self.impersonated: list[tuple[str, dict[str, Any]]] = []
+        self.may_impersonate = True
         self._good: dict[str, float] = {}
         self._numbers = itertools.count(1)
 
@@ -69,6 +72,16 @@ class Identity:
         self.issued += 1
         self._good[token] = time.monotonic() + self.seconds
         return {"access_token": token, "expires_in": int(self.seconds), "token_type": "Bearer"}
+
+    def issue_for(self, account: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a token of an account that another one impersonates, in IAM's own words."""
+        token = self.issue()
+        self.impersonated.append((account, body))
+        ends = datetime.now(UTC) + timedelta(seconds=self.seconds)
+        return {
+            "accessToken": token["access_token"],
+            "expireTime": ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
 
     def revoke(self) -> None:
         self._good.clear()
@@ -98,6 +111,13 @@ def add_identity(app: FastAPI, identity: Identity) -> None:
     @app.post("/token")
     def token() -> dict[str, Any]:
         return identity.issue()
+
+    @app.post("/v1/projects/-/serviceAccounts/{account}:generateAccessToken")
+    async def impersonate(account: str, request: Request) -> Any:
+        if not identity.may_impersonate:
+            refused = "Permission 'iam.serviceAccounts.getAccessToken' denied"
+            return JSONResponse(google_error(403, refused, "forbidden"), status_code=403)
+        return identity.issue_for(account, await request.json())
 
     @app.middleware("http")
     async def check(request: Request, call_next: Any) -> Any:

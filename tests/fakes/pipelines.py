@@ -83,6 +83,12 @@ class Execution:
     def ended(self) -> bool:
         return self.state in ENDED
 
+    def container(self, task: str) -> Mapping[str, Any]:
+        """Return the container of a task: its image, command, arguments and resources."""
+        label = self.specification["components"][f"comp-{task}"]["executorLabel"]
+        found: Mapping[str, Any] = self.specification["deploymentSpec"]["executors"][label]
+        return found["container"]
+
     @property
     def images(self) -> set[str]:
         """The images of the pipeline's containers."""

@@ -196,6 +196,19 @@ class ToyProject:
         (self.root / "conf" / "components").mkdir(exist_ok=True)
         subprocess.run([sys.executable, str(source)], cwd=self.root, check=True)
 
+    def container(self, name: str, text: str) -> None:
+        """Write a compiled component with an image of its own: ``conf/components/NAME.yaml``."""
+        (self.root / "conf" / "components").mkdir(exist_ok=True)
+        (self.root / "conf" / "components" / f"{name}.yaml").write_text(text)
+
+    def pipeline(self, name: str, steps: str) -> None:
+        """Write an experiment of the given steps (YAML)."""
+        header = "# Steps, for tests.\n#   python -m llmops plan\n"
+        pipeline = f"{header}name: {name}\nsteps:\n{steps}"
+        (self.root / "conf" / "pipeline" / f"{name}.yaml").write_text(pipeline)
+        experiment = EXPERIMENT.format(name=name)
+        (self.root / "conf" / "experiment" / f"{name}.yaml").write_text(experiment)
+
     @property
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LLMOPS_")}

@@ -7,9 +7,10 @@ with a service account's key, as containers do.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -22,6 +23,7 @@ from tests.fakes.identity import Identity, add_identity, key_file
 from tests.fakes.pipelines import Machines
 from tests.fakes.vertex_models import VertexModels
 from tests.fakes.vertex_pipelines import VertexPipelines
+from tests.smoke.check import overrides as given_as_overrides
 
 BUCKET = "shop-bucket"
 SAMPLE = {
@@ -42,6 +44,7 @@ class WholeCloud:
     pipelines: VertexPipelines
     faults: Faults
     overrides: tuple[str, ...]
+    environment: Mapping[str, Any]
 
 
 @contextlib.contextmanager
@@ -64,22 +67,17 @@ def whole_cloud(folder: Path) -> Iterator[WholeCloud]:
             "GOOGLE_APPLICATION_CREDENTIALS": str(key),
             "STORAGE_EMULATOR_HOST": storage,  # a task reads its config before it knows `env`
         }
-        overrides = (
-            "warehouse=bigquery",
-            "model=gemini",
-            "store=gcs",
-            "deploy=vertex",
-            "env=prod",
-            "env.budget=null",
-            "env.project=shop-project",
-            f"env.bucket=gs://{BUCKET}",
-            "env.credentials.kind=service_account_file",
-            f"+env.credentials.file={key}",
-            f"+env.endpoints.vertex={vertex.url}",
-            f"+env.endpoints.storage={storage}",
-            f"+env.endpoints.bigquery={query.url}",
-        )
+        environment = {
+            "name": "test",
+            "project": "shop-project",
+            "region": "us-central1",
+            "bucket": f"gs://{BUCKET}",
+            "budget": None,
+            "credentials": {"kind": "service_account_file", "file": str(key)},
+            "endpoints": {"vertex": vertex.url, "storage": storage, "bigquery": query.url},
+        }
+        overrides = tuple(given_as_overrides(environment))
         try:
-            yield WholeCloud(gemini, models, pipelines, vertex.faults, overrides)
+            yield WholeCloud(gemini, models, pipelines, vertex.faults, overrides, environment)
         finally:
             machines.stop()

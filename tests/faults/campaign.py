@@ -1,6 +1,7 @@
 """Hit every file operation of every workload with every fault that fits it, and judge what is left.
 
     python -m tests.faults.campaign                          # all of it: thousands of injections
+    python -m tests.faults.campaign --seed 2                 # other draws where not all is done
     python -m tests.faults.campaign --only run:kill:17       # one again, as a failure told it
 
 Each injection works in a fresh copy of the workload's project: the fault strikes, what is left is
@@ -19,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -56,13 +59,33 @@ def bench(workload: Workload, folder: Path) -> Bench:
 
 
 def _warm(workload: Workload, project: Path) -> None:
-    """Do the work once in this process, so that forks find everything imported and composed."""
-    with _copy(project) as (copy, _), contextlib.chdir(copy):
+    """Do the work once, so that forks find everything imported and composed."""
+    with _copy(project) as (copy, log):
+        modules = log.with_suffix(".modules")
+        if not workload.starts_threads:
+            with contextlib.chdir(copy), contextlib.redirect_stdout(io.StringIO()):
+                workload.work()
+        elif (pid := os.fork()) == 0:
+            _work_and_tell(workload, copy, modules)
+        else:
+            os.waitpid(pid, 0)
+            for name in modules.read_text("ascii").split():
+                with contextlib.suppress(Exception):
+                    import_module(name)
+        composed = copy / ".llmops" / "composed"
+        if composed.exists():
+            shutil.copytree(composed, project / ".llmops" / "composed")
+
+
+def _work_and_tell(workload: Workload, folder: Path, modules: Path) -> None:
+    """Do the work in a fork and write down which modules it needed."""
+    try:
+        os.chdir(folder)
         with contextlib.redirect_stdout(io.StringIO()):
             workload.work()
-        composed = Path(".llmops") / "composed"
-        if composed.exists():
-            shutil.copytree(composed, project / composed)
+        modules.write_text("\n".join(sorted(set(sys.modules) - {"__main__"})), "ascii")
+    finally:
+        os._exit(0)
 
 
 def injections(ready: Bench, kinds: Sequence[str] = FAULTS) -> Iterator[Fault]:
@@ -127,31 +150,44 @@ class _copy:
 def main(argv: Sequence[str]) -> int:
     """Run the campaign and return 1 if anything was wrong."""
     arguments = _arguments(argv)
-    in_this_process()
     started = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="llmops-campaign-"))
-    try:
-        done = wrong = 0
-        for ready in (bench(WORKLOADS[name], folder) for name in _names(arguments.only)):
-            faults = _chosen(ready, arguments)
-            failed = list(_all(ready, faults, arguments.processes))
-            print(
-                f"{ready.workload.name:12s} {len(ready.operations):5d} operations "
-                f"{len(faults):6d} injections {len(failed):4d} wrong",
-                flush=True,
-            )
-            for fault, lines in failed:
-                print(
-                    f"  --only {ready.workload.name}:{fault.kind}:{fault.at}  "
-                    f"({ready.operations[fault.at - 1]})"
-                )
-                print("".join(f"    {line}\n" for line in lines), end="")
-            done, wrong = done + len(faults), wrong + len(failed)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    done = wrong = 0
+    for name in _names(arguments.only):
+        # A process for each: what one workload leaves running is not there when another forks.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            told = alone.submit(_campaign, name, arguments).result()
+        print(told.text, flush=True)
+        done, wrong = done + told.done, wrong + told.wrong
     seconds = time.monotonic() - started
     print(f"{done} injections, {wrong} wrong, seed {arguments.seed}, {seconds:.0f} s")
     return int(wrong > 0)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of a workload: how many injections, how many of them wrong, and the text of it."""
+
+    done: int
+    wrong: int
+    text: str
+
+
+def _campaign(name: str, arguments: argparse.Namespace) -> Told:
+    in_this_process()
+    folder = Path(tempfile.mkdtemp(prefix="llmops-campaign-"))
+    try:
+        ready = bench(WORKLOADS[name], folder)
+        faults = _chosen(ready, arguments)
+        failed = list(_all(ready, faults, arguments.processes))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    operations, done, wrong = len(ready.operations), len(faults), len(failed)
+    lines = [f"{name:12s} {operations:5d} operations {done:6d} injections {wrong:4d} wrong"]
+    for fault, found in failed:
+        operation = ready.operations[fault.at - 1]
+        lines += [f"  --only {name}:{fault.kind}:{fault.at}  ({operation})"]
+        lines += [f"    {line}" for line in found]
+    return Told(done, wrong, "\n".join(lines))
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -171,7 +207,19 @@ def _chosen(ready: Bench, arguments: argparse.Namespace) -> list[Fault]:
     if arguments.only and ":" in arguments.only:
         _, kind, at = arguments.only.split(":")
         return [Fault(kind, int(at))]
-    return drawn(list(injections(ready)), arguments.most, arguments.seed)
+    every = list(injections(ready))
+    if ready.workload.many:
+        every = one_each(every, arguments.seed)
+    return drawn(every, arguments.most, arguments.seed)
+
+
+def one_each(faults: Sequence[Fault], seed: int) -> list[Fault]:
+    """Return one of each operation's faults, drawn by the seed, in the order of operations."""
+    fitting: dict[int, list[Fault]] = {}
+    for fault in faults:
+        fitting.setdefault(fault.at, []).append(fault)
+    draw = random.Random(seed)
+    return [draw.choice(fitting[at]) for at in sorted(fitting)]
 
 
 def drawn(faults: list[Fault], most: int | None, seed: int) -> list[Fault]:

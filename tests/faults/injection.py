@@ -31,6 +31,7 @@ NEEDS_ROOM = (
     *("fsync", "fdatasync"),
 )
 READING = frozenset("r")
+HANGS_AFTER_S = 180  # work that is not done by then never ends: its process is ended
 LOST_COUNT = 99  # exit code of a fork in which the harness itself failed
 
 
@@ -46,16 +47,7 @@ class Fault:
         if self.kind == "short":
             return operation == "write"
         if self.kind == "ENOSPC":
-            return operation in (
-                "write",
-                "create",
-                "mkdir",
-                "link",
-                "symlink",
-                "fsync",
-                "fdatasync",
-                "rename",
-            )
+            return operation in NEEDS_ROOM
         if self.kind == "EMFILE":
             return operation in ("create", "read")
         return True
@@ -93,6 +85,7 @@ def _in_the_fork(
     work: Callable[[], int], folder: Path, log: Path, tally: Path, fault: Fault
 ) -> None:
     code = LOST_COUNT
+    signal.alarm(HANGS_AFTER_S)
     try:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)

@@ -14,14 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from llmops import cli
-from llmops.adapters.registry.files import FileRegistry
 from llmops.engines import engine
-from llmops.errors import LlmopsError
-from llmops.files import refusal
-from llmops.ports import ModelReference
-from llmops.traffic import segments
 from tests.fakes.toy_project import ToyProject
-from tests.faults import invariants
+from tests.faults import invariants, pieces
 
 ROWS = 12
 UNWATCHED = open  # as it is before the harness puts its own in its place
@@ -32,7 +27,9 @@ class Workload:
     """``prepare`` fills a project; ``work`` runs in it and returns an exit code.
 
     ``results`` is what must be the same after a fault and a second time; ``lost`` names what was
-    acknowledged, by what the work printed, and is not there.
+    acknowledged, by what the work printed, and is not there. A fork of a process in which work
+    that ``starts_threads`` was done lacks those threads. One whose operations are ``many`` is not
+    hit by every fault at each of them, but by one, drawn by the seed.
     """
 
     name: str
@@ -40,6 +37,8 @@ class Workload:
     work: Callable[[], int]
     results: Callable[[Path], Any] = invariants.results
     lost: Callable[[Path, str], Sequence[str]] = lambda folder, said: ()
+    starts_threads: bool = False
+    many: bool = False
 
 
 def in_this_process() -> None:
@@ -92,6 +91,12 @@ def _files(folder: Path) -> None:
     (folder / "pairs.jsonl").write_text(text, "utf-8")
 
 
+def _left(folder: Path) -> list[str]:
+    """Return the runs that are left, and the objects, entries and reports of the store."""
+    kept = [*folder.glob("runs/*/*"), *folder.glob(".llmops/store/[oir]*/*")]
+    return sorted(path.name for path in kept if path.is_file() or path.match("runs/*/*"))
+
+
 PAIRS = """\
 # @package _global_
 # A dataset of own pairs, for tests.
@@ -119,84 +124,34 @@ dataset:
     min_rows: 5
 """
 
+CHAIN = "run +experiment=chain"
 GC_OF_ALL = "runs gc --keep 0 --grace-hours 0"
 GC = _commands("runs gc --grace-hours 0")  # what no finished work needs is gone afterwards
-
-
-# ------------------------------------------------------- registry and traffic log
-
-MODELS = Path(".llmops", "registry")
-LOG = Path(".llmops", "traffic")
-LINES = tuple(f'{{"answer": {number}}}'.encode() for number in range(8))
-
-
-def _nothing(folder: Path) -> None:
-    """A project without any file."""
-
-
-def _told(work: Callable[[], None]) -> Callable[[], int]:
-    """Tell an error as the command line does, and return its exit code."""
-
-    def told() -> int:
-        try:
-            work()
-        except (LlmopsError, OSError) as raised:
-            error = refusal(raised) or raised
-            if not isinstance(error, LlmopsError):
-                raise
-            print(f"error: {error.problem}\nhint: {error.hint}")
-            return error.exit_code
-        return 0
-
-    return told
-
-
-def _register() -> None:
-    registry = FileRegistry(MODELS)
-    for number in (1, 2, 3):
-        model = ModelReference(provider="local", base="base", tuned=f"tuned-{number}")
-        version = registry.register("model", model, labels={}, run_id="run").version
-        registry.set_alias("model", "candidate", version, reason="a test")
-    registry.set_alias("model", "champion", 2, reason="a test")
-
-
-def _registered(folder: Path) -> dict[str, Any]:
-    registry = FileRegistry(folder / MODELS)
-    return {version.digest: sorted(version.aliases) for version in registry.list()}
-
-
-def _log() -> None:
-    segments.key(LOG)
-    writer = segments.Writer(LOG, segment_bytes=60, fsync=True)
-    for line in LINES:
-        writer.append([line])
-        print(f"acknowledged {line.decode()}", flush=True)
-    writer.close()
-
-
-def _logged(folder: Path) -> list[bytes]:
-    return sorted(set(segments.lines(folder / LOG)))
-
-
-def _lost_lines(folder: Path, said: str) -> list[str]:
-    there = {line.decode() for line in segments.lines(folder / LOG)}
-    told = [line.removeprefix("acknowledged ") for line in said.splitlines()]
-    torn = [f"a line that nobody wrote: {line}" for line in there - {x.decode() for x in LINES}]
-    return torn + [
-        f"acknowledged and lost: {line}" for line in told if line[:1] == "{" and line not in there
-    ]
 
 
 WORKLOADS: Mapping[str, Workload] = {
     workload.name: workload
     for workload in (
-        Workload("run", _toy, _commands("run +experiment=chain")),
-        Workload("accept", _toy, _commands("run +experiment=chain", "accept NEWEST")),
+        Workload("run", _toy, _commands(CHAIN)),
         Workload(
-            "gc", _toy, _commands("run +experiment=chain", "runs gc --keep 0 --grace-hours 0")
+            "accept",
+            _toy,
+            _commands("run +experiment=chain", "accept NEWEST", "runs tag NEWEST kept"),
         ),
-        Workload("dataset", _files, _commands("run +experiment=pairs")),
-        Workload("registry", _nothing, _told(_register), _registered),
-        Workload("log", _nothing, _told(_log), _logged, _lost_lines),
+        Workload("gc", _toy, _commands(CHAIN, GC_OF_ALL), _left),
+        Workload(
+            "dataset", _files, _commands("run +experiment=pairs"), starts_threads=True, many=True
+        ),
+        Workload("load", pieces.table, pieces.told(pieces.load), pieces.loaded),
+        Workload("registry", pieces.nothing, pieces.told(pieces.register), pieces.registered),
+        Workload("log", pieces.nothing, pieces.told(pieces.log), pieces.logged, pieces.lost_lines),
+        Workload(
+            "serve", pieces.nothing, pieces.told(pieces.serve), pieces.served, pieces.lost_answers
+        ),
+        Workload("predict", pieces.questions, pieces.told(pieces.predict), pieces.predicted),
+        Workload(
+            "sweep", pieces.nothing, pieces.told(pieces.sweep), pieces.swept, pieces.lost_members
+        ),
+        Workload("bucket", pieces.nothing, pieces.told(pieces.publish), pieces.published),
     )
 }

@@ -2,6 +2,7 @@
 
     make smoke-gcp PROJECT=my-project
     make smoke-gcp PROJECT=my-project BUCKET=gs://my-bucket REGION=europe-west4 PARTS=storage
+    make smoke-gcp PROJECT=my-project PARTS='gemini engines' IMAGE=HOST/PATH/llmops:slim TUNE=1
 
 Exit code 0 if every check held, 5 if one did not. A part is a module of this folder with
 ``CHECKS``; its line in ``PARTS`` is all that another one needs.
@@ -23,6 +24,8 @@ from tests.smoke.check import Check, Place
 
 PARTS = {
     "bigquery": "tests.smoke.bigquery",
+    "engines": "tests.smoke.engines",
+    "gemini": "tests.smoke.gemini",
     "storage": "tests.smoke.storage",
 }
 
@@ -32,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
     parts = arguments.parts or list(PARTS)
     with tempfile.TemporaryDirectory(prefix="llmops-smoke-") as folder:
         where = environment(arguments.project, arguments.bucket, arguments.region)
-        failed = run(parts, Place(where, Path(folder)))
+        place = Place(where, Path(folder), arguments.image, arguments.tune)
+        failed = run(parts, place)
     print(f"{failed} of the checks did not hold" if failed else "every check held")
     return 5 if failed else 0
 
@@ -54,7 +58,9 @@ def run(parts: Sequence[str], place: Place, *, real: bool = True) -> int:
     failed = 0
     for part in parts:
         for check in checks(part):
-            if real or not check.only_real:
+            if not place.has(check.needs):
+                print(f"skip {part}: {check.sentence}  (say {check.needs.upper()}=...)")
+            elif real or not check.only_real:
                 failed += not _holds(part, check, place)
     return failed
 
@@ -90,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--project", required=True, help="the project that is billed")
     parser.add_argument("--bucket", help="default: gs://PROJECT-llmops; it must exist")
     parser.add_argument("--region", default="us-central1")
+    parser.add_argument("--image", default="", help="with llmops in it, for the engine's tasks")
+    parser.add_argument("--tune", action="store_true", help="also pay for a small tuning")
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all"
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,8 +16,10 @@ from llmops import api
 from llmops.adapters.model.answers import Answer, Kept
 from llmops.adapters.registry.files import FileRegistry
 from llmops.adapters.store.folder import FolderStore
-from llmops.errors import ConfigError, DamagedObject
+from llmops.errors import BackendError, ConfigError, DamagedObject
+from llmops.lineage.catalogue import tag
 from llmops.lineage.lock import lock_content, lock_path
+from llmops.lineage.run_folder import RunFolder
 from llmops.ports import ModelReference
 from llmops.processes import this_process
 from tests.fakes.many_runs import record, step_with, write_run
@@ -200,3 +204,51 @@ def test_answers_that_nothing_used_for_so_long_go_and_others_stay(workspace, sto
         connection.execute("UPDATE kept SET used = '2020-01-01' WHERE key = 'old'")
     assert api.gc(older_than_days=30).answers == 1
     assert set(kept.find(["old", "new"])) == {"new"}
+
+
+def begun(workspace, hours_ago):
+    """Make the folder of a run that was killed before it had a record."""
+    folder = workspace / "runs" / "so_python" / "20261120-101502-7b1e"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("name: so_python\n")
+    for path in (folder / "config.yaml", folder):
+        os.utime(path, (time.time() - hours_ago * 3600,) * 2)
+    return folder
+
+
+def test_a_run_that_was_killed_before_it_had_a_record_goes_once_it_is_old(workspace, store):
+    folder = begun(workspace, hours_ago=2)
+    assert api.gc(dry_run=True).runs == (folder.name,)
+    assert folder.exists()
+    assert api.gc().runs == (folder.name,)
+    assert not folder.exists()
+
+
+def test_a_run_that_has_just_begun_stays(workspace, store):
+    folder = begun(workspace, hours_ago=0.5)
+    assert api.gc().runs == ()
+    assert folder.exists()
+
+
+def test_a_record_or_tags_that_the_system_refuses_to_read_stop_it(workspace, store, monkeypatch):
+    folder, sha256 = made(workspace, store, 1)
+    tag(RunFolder(folder), ["kept"], [])
+    for name in ("run.json", "tags.json"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "read_bytes", _refusing(name))
+            with pytest.raises(BackendError, match="Too many open files"):
+                api.gc(keep=0)
+    assert folder.exists()
+    assert has(store, sha256)
+    assert [row.tags for row in api.run_rows()] == [("kept",)]
+
+
+def _refusing(name):
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name == name:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return read(path)
+
+    return refuse

@@ -27,6 +27,10 @@ from llmops.secrecy import copy_masked, looks_secret, masked
         ("key=value", "key=value"),
         ("password=${secret:DB}", "password=${secret:DB}"),
         ("row 12:30 a@b.example", "row 12:30 a@b.example"),
+        ("no credentials: nothing answers", "no credentials: nothing answers"),
+        ("no credentials: nothing", "no credentials: nothing"),
+        ("the credentials: hunter2", "the credentials: ***"),
+        ("the credentials: ab/cd", "the credentials: ***"),
     ],
 )
 def test_shapes_of_secrets_are_masked_and_nothing_else(text: str, shown: str) -> None:

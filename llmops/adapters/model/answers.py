@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -21,7 +22,6 @@ from typing import Any
 from llmops.artifacts import digest
 from llmops.ports import (
     Chat,
-    Citation,
     GenerationSettings,
     Generator,
     ModelReference,
@@ -36,7 +36,7 @@ TABLE = (
     " (key TEXT PRIMARY KEY, chat TEXT NOT NULL, body TEXT NOT NULL, used TEXT NOT NULL)"
 )
 WAIT_S = 60.0  # for another process that writes
-KEEP_EVERY = 16  # answers; what a crash costs at most
+KEEP_EVERY_S = 0.5  # an answer that comes later than that is kept at once; faster ones together
 ABOUT_ASKING = ("tuner", "api_key", "timeout_s", "attempts", "parallel_requests", "requests")
 
 
@@ -211,14 +211,15 @@ class KeptGenerator:
         found: dict[str, Response],
     ) -> None:
         waiting: dict[str, Answer] = {}
+        kept_at = float("-inf")
         try:
             for (key, chat), response in zip(missing, asked, strict=True):
                 found[key] = response
                 if response.finish_reason != "error":
                     waiting[key] = Answer(_turns(chat), asdict(response))
-                if len(waiting) >= KEEP_EVERY:
+                if time.monotonic() - kept_at >= KEEP_EVERY_S:
                     self.kept.keep(waiting)
-                    waiting = {}
+                    waiting, kept_at = {}, time.monotonic()
         finally:
             self.kept.keep(waiting)
 
@@ -231,5 +232,6 @@ def _turns(chat: Chat) -> list[list[str]]:
 
 
 def _response(body: Mapping[str, Any]) -> Response:
-    citations = tuple(Citation(**one) for one in body["citations"])
-    return Response(**{**body, "citations": citations})
+    import msgspec
+
+    return msgspec.convert(body, Response)

@@ -1,7 +1,7 @@
 """A generator that asks a chain of steps: to its caller one answer, with a trace of every step.
 
 Questions that are asked together go through each step together. What ends the chain early is the
-answer; a step that fails or takes too long is an error of that question. Traces stand in ``raw``.
+answer; a step that fails or takes too long is an error of that question.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _response(way: Way) -> Response:
         prompt_tokens=way.prompt_tokens,
         output_tokens=way.output_tokens,
         latency_s=way.seconds,
-        raw={**(response.raw or {}), "chain": way.trace},
+        trace=tuple(way.trace),
     )
 
 

@@ -82,7 +82,7 @@ def _read(folder: Path, belongs_to: str) -> Checkpoint | None:
         if file_sha256(folder / TENSORS) != state["sha256"]:
             return None  # damaged: starting over is right, only slower
         return Checkpoint(int(state["step"]), load_file(folder / TENSORS), state["state"])
-    except (OSError, ValueError, KeyError, SafetensorError):
+    except (FileNotFoundError, ValueError, KeyError, SafetensorError):
         return None
 
 

@@ -101,7 +101,7 @@ class Chooser:
         try:
             kept = json.loads(self.memory.read_text("utf-8"))
             return {one["endpoint"]: Checkpoint(**one) for one in kept}
-        except (OSError, ValueError, TypeError, KeyError):
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return {}
 
 

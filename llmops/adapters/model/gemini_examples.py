@@ -91,7 +91,7 @@ def write_file(
     return TuningFile(target, rows, content.hexdigest(), size, tuple(dropped), dropped_rows)
 
 
-def _blocks(rows: Sequence[dict[str, Any]], system: str | None) -> list[bytes]:
+def _blocks(rows: Sequence[dict[str, Any]], system: str | None) -> Iterator[memoryview]:
     import polars as pl
 
     from llmops.data.formats import Around, encode, inner, shape
@@ -101,7 +101,7 @@ def _blocks(rows: Sequence[dict[str, Any]], system: str | None) -> list[bytes]:
         for name in (columns.RENDERED, columns.ANSWER)
     )
     lines = shape("gemini", system, Around())
-    return lines.blocks(inner(users), inner(answers), range(len(rows)))
+    return lines.blocks(inner(users), inner(answers))
 
 
 def _batches(source: Path, max_rows: int | None) -> Iterator[list[dict[str, Any]]]:

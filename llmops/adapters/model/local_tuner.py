@@ -39,7 +39,7 @@ from llmops.adapters.model.fused import answer_nll, mean_answer_loss
 from llmops.adapters.model.sources import file_sha256
 from llmops.artifacts import digest
 from llmops.errors import ConfigError, DataError
-from llmops.ports import CurvePoint, Progress, Tuned, TuningRequest
+from llmops.ports import CurvePoint, Tuned, TuningProgress, TuningRequest
 
 ADAPTER = "tuned"
 LARGEST_GRADIENT_NORM = 1.0
@@ -81,7 +81,7 @@ class LocalTuner:
         self.cache = cache
         self.settings = _settings(model["tuner"])
 
-    def tune(self, request: TuningRequest, progress: Progress) -> Tuned:
+    def tune(self, request: TuningRequest, progress: TuningProgress) -> Tuned:
         """Tune; see ``ports.Tuner``."""
         progress(0, None, "loading the base model")
         base = load_base(self.model, self.cache)
@@ -93,7 +93,7 @@ class LocalTuner:
         for step in range(run.step, data.steps):
             run.advance()
             loss = run.curve[-1].train_loss
-            progress(run.step, data.steps, f"loss {loss:.2f}")
+            progress(run.step, data.steps, f"loss {loss:.2f}", loss=loss)
             if run.step % self.settings.checkpoint_every_steps == 0 and step + 1 < data.steps:
                 checkpoint.write(request.scratch, run.state(), belongs_to=mark)
         save_adapter(base, ADAPTER, self.settings.lora, str(self.model["base"]), request.output)

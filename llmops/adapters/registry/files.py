@@ -52,7 +52,7 @@ class FileRegistry:
             ConfigError: If the name could not be a folder's.
             BackendError: If the disk refuses.
         """
-        _check_name("model name", name)
+        check_name("model name", name)
         folder = self.root / name
         content = digest(asdict(model))
         with _writing(folder):
@@ -89,7 +89,7 @@ class FileRegistry:
             Refused: If the alias does not point at ``expected``.
             BackendError: If the disk refuses.
         """
-        _check_name("alias", alias)
+        check_name("alias", alias)
         if alias.isdecimal():
             raise ConfigError(f"alias '{alias}' is a number: it would read as a version")
         self._check_version(name, str(version))
@@ -214,7 +214,12 @@ class FileRegistry:
             raise unknown_name("version or alias", wanted, known, where=f"model '{name}'")
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that could not be a folder's everywhere.
+
+    Raises:
+        ConfigError: If it could not.
+    """
     if len(name) > NAME_LIMIT or not NAME.fullmatch(name):
         raise ConfigError(
             f"'{name[:NAME_LIMIT]}' cannot be a {what}",

@@ -19,7 +19,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llmops.artifacts import Artifact, ArtifactKind, canonical_json, reference
@@ -30,6 +30,8 @@ from llmops.files import (
     file_sha256,
     owner,
     publish,
+    read_text,
+    remove_folder,
     write_text,
 )
 from llmops.ports import IndexEntry, StoredObject
@@ -75,7 +77,7 @@ class FolderStore:
         """Return the reference of the object with this digest."""
         path = self.root / "refs" / f"{sha256}.json"
         try:
-            return reference(json.loads(path.read_text("utf-8")))
+            return reference(json.loads(read_text(path)))
         except (OSError, ValueError, KeyError) as exc:
             raise DamagedObject(
                 f"the store has no object {sha256[:12]}", hint="run the experiment again"
@@ -94,7 +96,10 @@ class FolderStore:
 
     def has(self, artifact: Artifact) -> bool:
         """Say whether the object is there with the right size; does not read it."""
-        with contextlib.suppress(OSError):
+        with (
+            disk_errors(self.root, setting=SETTING),
+            contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError),
+        ):
             if artifact.kind != "folder":
                 return self.object_path(artifact.sha256).stat().st_size == artifact.bytes
             manifest = json.loads(self.object_path(artifact.sha256).read_text("utf-8"))
@@ -133,15 +138,29 @@ class FolderStore:
     def _folder_path(self, artifact: Artifact) -> Path:
         manifest = json.loads(self._verified(artifact.sha256).read_text("utf-8"))
         sources = {file["path"]: self._verified(file["sha256"]) for file in manifest["files"]}
+        if not all(map(_stays_inside, sources)):
+            raise DamagedObject(
+                f"the folder {artifact.sha256[:12]} names files outside of it",
+                hint="no store writes such a folder: find out who did, then run with --force",
+            )
         target = self.root / "folders" / artifact.sha256
+        if target.exists() and not _is_unpacked(sources, target):
+            aside = self.temporary()
+            with contextlib.suppress(OSError):  # another process was first
+                target.rename(aside / "damaged")
+            shutil.rmtree(aside, ignore_errors=True)
         if not target.exists():
             staging = self.temporary()
             for name, source in sources.items():
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 _link(source, staging / name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):  # another process was first
+            try:
                 staging.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise
+                # another process was first
             shutil.rmtree(staging, ignore_errors=True)
         return target
 
@@ -196,6 +215,9 @@ class FolderStore:
         """Return a folder that survives a crash of the step with this key."""
         return self._folder("scratch", key)
 
+    def keep(self, key: str, path: Path) -> None:
+        """Do nothing: the store lies where the scratch folder does."""
+
     def clear_scratch(self, key: str) -> None:
         """Remove the scratch folder of a step that is done."""
         shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
@@ -207,11 +229,26 @@ class FolderStore:
             return Path(tempfile.mkdtemp(dir=folder, prefix=f"{owner()}-"))
 
     def clear_temporary(self) -> None:
-        """Remove what killed processes of this machine left half-written."""
-        clear_left_behind(self.root / "tmp", prefix="")
-        reports = (self.root / "runs").glob("*/")
-        for folder in (self.root / "refs", self.root / "index", *reports):
-            clear_left_behind(folder)
+        """Remove what killed processes of this machine left half-written or no longer need."""
+        with disk_errors(self.root, setting=SETTING):
+            clear_left_behind(self.root / "tmp", prefix="")
+            reports = (self.root / "runs").glob("*/")
+            for folder in (self.root / "refs", self.root / "index", *reports):
+                clear_left_behind(folder)
+            for scratch in (self.root / "scratch").glob("*/"):
+                self._clear_if_done(scratch)
+
+    def _clear_if_done(self, scratch: Path) -> None:
+        """Remove the scratch folder of a step that is done and that nobody works on again."""
+        from filelock import FileLock, Timeout
+
+        if not (self.root / "index" / f"{scratch.name}.json").exists():
+            return  # whoever does this step next goes on from there
+        with (
+            contextlib.suppress(Timeout),
+            FileLock(self.root / "locks" / f"{scratch.name}.lock", timeout=0),
+        ):
+            remove_folder(scratch)
 
     # ------------------------------------------------------------- reports
 
@@ -286,7 +323,7 @@ class FolderStore:
         """Remove an object, its reference first: what is named is there."""
         with disk_errors(self.root, setting=SETTING):
             (self.root / "refs" / f"{sha256}.json").unlink(missing_ok=True)
-            shutil.rmtree(self.root / "folders" / sha256, ignore_errors=True)
+            remove_folder(self.root / "folders" / sha256)
             self.object_path(sha256).unlink(missing_ok=True)
 
     def remove_entry(self, key: str) -> None:
@@ -297,7 +334,8 @@ class FolderStore:
     def remove_reports(self, run_id: str) -> None:
         """Remove what the workers of a run reported."""
         if run_id in self.reported_runs():
-            shutil.rmtree(self.root / "runs" / run_id, ignore_errors=True)
+            with disk_errors(self.root, setting=SETTING):
+                remove_folder(self.root / "runs" / run_id)
 
     def _folder(self, *parts: str) -> Path:
         folder = self.root.joinpath(*parts)
@@ -328,6 +366,22 @@ def read_entry(text: bytes) -> IndexEntry | None:
         return IndexEntry(**fields, outputs=outputs)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _is_unpacked(sources: Mapping[str, Path], folder: Path) -> bool:
+    """Say whether a folder still holds what was unpacked into it; ``sources`` are verified."""
+    for name, source in sources.items():
+        path = folder / name
+        if not path.is_file():
+            return False
+        if not path.samefile(source) and file_sha256(path) != file_sha256(source):
+            return False
+    return True
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def _link(source: Path, target: Path) -> None:

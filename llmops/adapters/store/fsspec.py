@@ -8,8 +8,11 @@ they were first. https://filesystem-spec.readthedocs.io
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +29,13 @@ def open_store(config: Mapping[str, Any], workspace: Path) -> BucketStore:
         ConfigError: If fsspec does not know such an address.
         MissingExtra: If the package for it is not installed.
     """
+    return BucketStore(open_blobs(config), workspace, lease_s=config["lease_s"])
+
+
+def open_blobs(config: Mapping[str, Any]) -> FsspecBlobs:
+    """Open the place that ``store.url`` names; see ``open_store``."""
     options = {name: _revealed(value) for name, value in config["options"].items()}
-    blobs = FsspecBlobs(str(config["url"]), options)
-    return BucketStore(blobs, workspace, lease_s=config["lease_s"])
+    return FsspecBlobs(str(config["url"]), options)
 
 
 def read_text(uri: str) -> str | None:
@@ -72,18 +79,20 @@ class FsspecBlobs:
     def write(self, name: str, data: bytes) -> None:
         """Write a small object over whatever is there."""
         with self._translated():
-            self._make_parent(name)
-            self.files.pipe_file(self._path(name), data)
+            if self.on_disk:
+                self._put_on_disk(name, lambda whole: whole.write_bytes(data), replace=True)
+            else:
+                self._make_parent(name)
+                self.files.pipe_file(self._path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a small object unless one is there."""
         with self._translated():
-            self._make_parent(name)
             try:
                 if self.on_disk:  # where fsspec itself would look first, and then write
-                    with open(self._path(name), "xb") as file:
-                        file.write(data)
+                    self._put_on_disk(name, lambda whole: whole.write_bytes(data), replace=False)
                 else:
+                    self._make_parent(name)
                     self.files.pipe_file(self._path(name), data, mode="create")
             except FileExistsError:
                 return False
@@ -92,10 +101,13 @@ class FsspecBlobs:
     def upload(self, name: str, path: Path, *, replace: bool = False) -> bool:
         """Write a file of any size."""
         with self._translated():
-            self._make_parent(name)
-            mode = "overwrite" if replace else "create"
             try:
-                self.files.put_file(str(path), self._path(name), mode=mode)
+                if self.on_disk:
+                    self._put_on_disk(name, partial(shutil.copyfile, path), replace=replace)
+                else:
+                    self._make_parent(name)
+                    mode = "overwrite" if replace else "create"
+                    self.files.put_file(str(path), self._path(name), mode=mode)
             except FileExistsError:
                 return False
         return True
@@ -143,6 +155,24 @@ class FsspecBlobs:
     def _make_parent(self, name: str) -> None:
         self.files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
 
+    def _put_on_disk(self, name: str, fill: Callable[[Path], object], *, replace: bool) -> None:
+        """Give a whole file its name, so that no reader sees half of it.
+
+        Raises:
+            FileExistsError: If the name is taken and is not to be replaced.
+        """
+        path, whole = Path(self._path(name)), Path(self._path(f"tmp/{uuid.uuid4().hex}"))
+        for folder in (path.parent, whole.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            fill(whole)
+            if replace:
+                whole.replace(path)
+            else:
+                _link(whole, path)
+        finally:
+            whole.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -153,6 +183,17 @@ class FsspecBlobs:
                 hint="check store.url and store.options, and the right to write there",
                 retryable=True,
             ) from exc
+
+
+def _link(whole: Path, path: Path) -> None:
+    """Give a file a second name if that is free; on disks without links, copy it exclusively."""
+    try:
+        path.hardlink_to(whole)
+    except FileExistsError:
+        raise
+    except OSError:
+        with path.open("xb") as target, whole.open("rb") as source:
+            shutil.copyfileobj(source, target)
 
 
 def _modified(details: Mapping[str, Any]) -> float:

@@ -31,10 +31,14 @@ def open_store(
         ConfigError: If ``env.project`` is not set.
         BackendError: If there are no credentials.
     """
+    return BucketStore(open_blobs(config, environment), workspace, lease_s=config["lease_s"])
+
+
+def open_blobs(config: Mapping[str, Any], environment: Mapping[str, Any]) -> GoogleBlobs:
+    """Open the place in a bucket that ``store`` names; see ``open_store``."""
     project = google.place(environment, "project")
     bucket = str(config["bucket"]).removeprefix("gs://").strip("/")
-    blobs = _open(bucket, str(config["prefix"]), project, environment)
-    return BucketStore(blobs, workspace, lease_s=config["lease_s"])
+    return _open(bucket, str(config["prefix"]), project, environment)
 
 
 def read_text(uri: str) -> str | None:

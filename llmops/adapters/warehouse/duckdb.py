@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from llmops.adapters.warehouse import guard, load, order, parameters, sample, stackexchange
 from llmops.adapters.warehouse.dialect import MACROS, rewrite
-from llmops.adapters.warehouse.shelf import Shelf, StoredTable, table_name, write_atomically
+from llmops.adapters.warehouse.shelf import Shelf, StoredTable, table_name
 from llmops.adapters.warehouse.types import bigquery_type, duckdb_type, quoted, text_literal
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, LlmopsError, Refused
-from llmops.files import disk_errors
+from llmops.files import disk_errors, write_text
 from llmops.ports import (
     Column,
     Origin,
@@ -270,7 +270,7 @@ class DuckDBWarehouse:
         made = self._translate(asked, shelf.tables())
         if not self.read_only:
             with contextlib.suppress(OSError):  # not remembering costs a translation, no more
-                write_atomically(path, json.dumps(asdict(made)))
+                write_text(path, json.dumps(asdict(made)))
         return made
 
     def _honesty(self, tree: exp.Query) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llmops.errors import BackendError, ConfigError
+from llmops.files import write_text
 from llmops.ports import Column, Table
 
 LOCK_TIMEOUT_S = 600
@@ -98,7 +98,7 @@ class Shelf:
             path.replace(self.data / held.file)
         _sync(self.data)
         after = dict(sorted((before | {h.table.name: h for h in made.values()}).items()))
-        write_atomically(self.folder / "tables.json", _text(after))
+        write_text(self.folder / "tables.json", _text(after))
         kept = {held.file for held in (*before.values(), *after.values())}
         for path in self.data.glob("*.duckdb"):
             if path.name not in kept:  # a file of the version before stays for its readers
@@ -113,21 +113,6 @@ class Shelf:
                 f"the warehouse folder {self.folder} cannot be made ({exc})",
                 hint="free some space, or give the workspace write permission",
             ) from exc
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text``: a reader sees the old file or the new one, never a torn one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
 
 
 def table_name(text: str) -> str:

@@ -4,10 +4,14 @@
   const input = document.getElementById("filter");
   if (!input) return;
   const table = document.getElementById(input.getAttribute("aria-controls"));
-  const rows = Array.from(table.tBodies[0].rows);
-  const texts = rows.map((row) => row.textContent.toLowerCase());
+  let rows = null;
+  let texts = null;
   let waiting = 0;
   function show() {
+    if (rows === null) {  // read when first asked, so that the page opens at once
+      rows = Array.from(table.tBodies[0].rows);
+      texts = rows.map((row) => row.textContent.toLowerCase());
+    }
     const wanted = input.value.trim().toLowerCase();
     let shown = 0;
     rows.forEach((row, i) => {

@@ -21,8 +21,8 @@ def traced(question, *, content):
     tracer = OpenTelemetryTracer(provider, content=content)
     model = echoing(Echo())
     messages = (Message("user", question),)
-    with tracer.answer(model, model.settings, messages) as span:
-        span.tell(next(answers(model, [messages])))
+    span = tracer.begin(model, model.settings, messages)
+    span.tell(next(answers(model, [messages])))
     tracer.close()
     (found,) = exporter.get_finished_spans()
     return found
@@ -55,6 +55,6 @@ def test_an_answer_that_the_model_did_not_give_is_an_error():
 def test_without_an_address_nothing_is_traced():
     tracer = open_tracer(None, content=True)
     model = echoing(Echo())
-    with tracer.answer(model, model.settings, ()) as span:
-        span.tell(next(answers(model, [(Message("user", "q"),)])))
+    span = tracer.begin(model, model.settings, ())
+    span.tell(next(answers(model, [(Message("user", "q"),)])))
     tracer.close()

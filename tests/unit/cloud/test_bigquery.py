@@ -36,7 +36,7 @@ def running(tmp_path_factory):
 def server(running, monkeypatch):
     running.faults.clear()
     running.app.state.bigquery.forget()
-    monkeypatch.setattr("llmops.adapters.patience.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("llmops.adapters.patience.FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(bigquery_job, "FIRST_POLL_S", 0.01)
     return running
 

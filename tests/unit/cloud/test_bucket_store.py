@@ -6,12 +6,14 @@ import gc
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from llmops.adapters import catalog
 from llmops.adapters.store import lease
 from llmops.adapters.store.address import read_text
+from llmops.adapters.store.fsspec import FsspecBlobs
 from llmops.errors import BackendError, ConfigError, DamagedObject, MissingExtra
 from llmops.ports import IndexEntry
 from llmops.worker import read_config
@@ -242,6 +244,19 @@ def test_a_worker_reads_its_config_by_its_address_in_a_bucket(
     assert read_config(artifact.uri) == {"name": "mine"}
 
 
+def test_another_machine_goes_on_from_what_was_kept(open_one):
+    one, two = open_one("one"), open_one("two")
+    for name in ("part-1", "part-2"):
+        path = one.scratch("key") / name
+        path.write_text(name)
+        one.keep("key", path)
+    (one.scratch("key") / "part-3").write_text("not kept")
+    found = {path.name: path.read_text() for path in two.scratch("key").iterdir()}
+    assert found == {"part-1": "part-1", "part-2": "part-2"}
+    two.clear_scratch("key")
+    assert list(open_one("three").scratch("key").iterdir()) == []
+
+
 def test_a_worker_beside_the_run_reads_the_copy(open_one, tmp_path, monkeypatch, faults):
     artifact = open_one("one").put_text('{"name":"mine"}')
     monkeypatch.chdir(tmp_path / "one")
@@ -256,6 +271,31 @@ def test_a_config_lies_at_any_address_that_fsspec_knows(tmp_path):
     assert read_text(artifact.uri, tmp_path / "two") == '{"name":"mine"}'
     with pytest.raises(DamagedObject, match="there is nothing at"):
         read_text(f"memory://configs/objects/aa/{'a' * 64}", tmp_path / "two")
+
+
+def test_on_a_disk_no_reader_sees_half_of_what_is_written(tmp_path):
+    blobs = FsspecBlobs(f"file://{tmp_path}", {})
+    whole = b"x" * 2_000_000
+    blobs.write("name", whole)
+    seen = []
+    reader = threading.Thread(target=lambda: seen.extend(blobs.read("name") for _ in range(50)))
+    reader.start()
+    while reader.is_alive():
+        blobs.write("name", whole)
+    assert set(map(len, seen)) == {len(whole)}
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_disk_without_links_still_lets_one_writer_win(tmp_path, monkeypatch):
+    def no_links(self, target):
+        if self.exists():
+            raise FileExistsError
+        raise PermissionError("this disk has no links")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    blobs = FsspecBlobs(f"file://{tmp_path}", {})
+    assert [blobs.create("name", b"1"), blobs.create("name", b"2")] == [True, False]
+    assert blobs.read("name") == b"1"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -75,14 +76,44 @@ def test_a_base64_key_in_the_environment_is_read(tokens: Server, monkeypatch):
     assert token_of(google.credentials({"credentials": wanted})).startswith("token-")
 
 
-def test_impersonation_asks_for_the_account_with_the_application_s_own(
-    tokens: Server, tmp_path, monkeypatch
-):
-    path = identity.key_file(tmp_path, tokens.url)
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    wanted = {"kind": "impersonation", "service_account": "robot@shop.iam.gserviceaccount.com"}
-    made: Any = google.credentials({"credentials": wanted})
-    assert made.service_account_email == "robot@shop.iam.gserviceaccount.com"
+class TestImpersonation:
+    """The application's own credentials are exchanged for those of a service account."""
+
+    ROBOT = "robot@shop.iam.gserviceaccount.com"
+
+    @pytest.fixture
+    def made(self, tokens: Server, tmp_path, monkeypatch) -> Any:
+        path = identity.key_file(tmp_path, tokens.url)
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+        wanted = {"kind": "impersonation", "service_account": self.ROBOT}
+        environment = {"credentials": wanted, "endpoints": {"iam": tokens.url}}
+        return google.credentials(environment)
+
+    def test_the_account_is_asked_for_in_its_own_name(self, made, tokens: Server):
+        token = token_of(made)
+        account, body = tokens.app.state.identity.impersonated[-1]
+        assert (account, made.service_account_email) == (self.ROBOT, self.ROBOT)
+        assert body["scope"] == list(google.SCOPES)
+        assert tokens.app.state.identity.knows(f"Bearer {token}")
+
+    def test_a_token_that_has_ended_is_exchanged_anew(self, made, tokens: Server):
+        first = token_of(made)
+        made.expiry = datetime.now(UTC).replace(tzinfo=None) - timedelta(minutes=1)
+        assert made.expired
+        headers: dict[str, str] = {}
+        made.before_request(Request(), "GET", "https://bigquery.googleapis.com/x", headers)
+        assert headers["authorization"] != f"Bearer {first}"
+        assert tokens.app.state.identity.knows(headers["authorization"])
+
+    def test_an_account_that_may_not_be_impersonated_is_told_of(self, made, tokens: Server):
+        tokens.app.state.identity.may_impersonate = False
+        try:
+            refused = pytest.raises(BackendError, match="the credentials are not accepted")
+            with refused as caught, google.translated("BigQuery"):
+                token_of(made)
+        finally:
+            tokens.app.state.identity.may_impersonate = True
+        assert "getAccessToken" in caught.value.problem
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_retry_after_is_honoured(cloud):
 
 
 def test_a_storm_loses_no_row(cloud, monkeypatch):
-    monkeypatch.setattr("llmops.adapters.asking.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("llmops.adapters.patience.FIRST_PAUSE_S", 0.001)
     texts = [f"question number {number}" for number in range(12)]
     calm = [response.text for response in answers(cloud, *texts)]
     cloud.faults.refuse(503, "generateContent", times=7)

@@ -293,7 +293,7 @@ def test_a_step_may_end_early_and_go_on_waiting_for_the_same_job(cloud, request_
 
 
 def test_waiting_outlives_a_storm(cloud, request_, monkeypatch):
-    monkeypatch.setattr("llmops.adapters.asking.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("llmops.adapters.patience.FIRST_PAUSE_S", 0.001)
     cloud.faults.refuse(503, "tuningJobs/", times=5)
     cloud.faults.lose("tuningJobs/", times=2)
     tuner(cloud).tune(request_, quiet)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fakes.bigquery import bigquery, duckdb_with
 from tests.fakes.faults import serve
 from tests.fakes.identity import key_file
 from tests.fakes.storage import storage
+from tests.fakes.whole_cloud import whole_cloud
 from tests.smoke.__main__ import PARTS, checks, environment, run
 from tests.smoke.bigquery import TABLE
 from tests.smoke.check import Place
@@ -36,6 +39,23 @@ def test_the_storage_part_holds_against_the_fake_and_leaves_nothing(tmp_path, ca
         known = cloud.environment(tmp_path) | {"bucket": f"gs://{bucket}"}
         assert run(["storage"], Place(known, tmp_path), real=False) == 0
     assert capsys.readouterr().out.count("ok  ") == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "held"), [("gemini", 5), pytest.param("engines", 2, marks=pytest.mark.slow)]
+)
+def test_the_parts_on_vertex_hold_against_the_fakes(tmp_path, capsys, monkeypatch, part, held):
+    monkeypatch.delenv("LLMOPS_WORKSPACE", raising=False)
+    with whole_cloud(tmp_path / "cloud") as cloud:
+        image = "registry.invalid/llmops-python:1"
+        place = Place(cloud.environment, tmp_path, image, tune=True, poll_s=0.05)
+        assert run([part], place, real=False) == 0, capsys.readouterr().out
+    assert capsys.readouterr().out.count("ok  ") == held
+
+
+def test_what_costs_more_is_done_only_if_asked_for(tmp_path, capsys):
+    assert run(["engines"], Place({}, tmp_path)) == 0
+    assert capsys.readouterr().out.count("(say IMAGE=...)") == 3
 
 
 def test_a_check_that_does_not_hold_is_counted_and_shown(tmp_path, capsys):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from llmops import api
 from llmops.adapters import catalog
 from llmops.adapters.registry import vertex
+from llmops.api.past import DEFAULT_STORE
 from llmops.errors import BackendError, ConfigError
+from llmops.lineage.run_folder import RunFolder
 from llmops.ports import ModelReference
+from tests.fakes.many_runs import record, write_run
 
 MODEL = ModelReference("gemini", "gemini-3.5-flash", tuned="models/1@1", endpoint="endpoints/1")
 
@@ -57,3 +61,34 @@ def test_an_alias_that_vertex_ai_does_not_take_is_refused(registry, alias):
     register(registry)
     with pytest.raises(ConfigError, match="cannot be an alias"):
         registry.set_alias("so_python", alias, 1, reason="odd")
+
+
+@pytest.fixture
+def workspace(cloud, registry, tmp_path, monkeypatch):
+    """Return a workspace whose only run registered its model in Vertex AI."""
+    monkeypatch.setenv("LLMOPS_WORKSPACE", str(tmp_path))
+    run = record(1)
+    registry.register("so_python", MODEL, labels={"step_key": "ef" * 32}, run_id=run["run_id"])
+    deploy = {"registry": {"kind": "vertex", "region": "us-central1"}}
+    config = {"deploy": deploy, "env": dict(cloud.environment), "store": DEFAULT_STORE}
+    RunFolder(write_run(tmp_path, run)).write_yaml("config.yaml", config)
+    return tmp_path
+
+
+def test_lineage_and_site_know_models_of_the_registry_that_a_run_named(workspace):
+    found = api.lineage("so_python:1")
+    up = {other for _, _, other in found.graph.walk(found.node.id, "up")}
+    assert f"run:{record(1)['run_id']}" in up
+    assert found.away == ()
+    api.site(workspace / "site")
+    assert (workspace / "site" / "models" / "so_python-1.html").exists()
+
+
+def test_a_registry_that_does_not_answer_is_named_and_hides_nothing_else(cloud, workspace):
+    cloud.faults.refuse(403, "/models", times=100)
+    found = api.lineage(record(1)["run_id"])
+    assert found.node.kind == "run"
+    (why,) = found.away
+    assert why.startswith("registry vertex: ")
+    api.site(workspace / "site")
+    assert "registry vertex: " in (workspace / "site" / "index.html").read_text()

@@ -41,20 +41,39 @@ def test_the_shipped_experiment_breaks_no_rule(so_python: dict[str, Any]) -> Non
     assert told(so_python) == []
 
 
-def test_a_metric_that_needs_probabilities_is_refused_where_there_are_none(so_python) -> None:
-    mistakes = told(with_gemini(so_python))
-    assert [mistake.path for mistake in mistakes] == [
-        ("evaluation", "metrics", "0"),
-        ("evaluation", "metrics", "1"),
-    ]
-    assert "choose a model of kind local" in mistakes[0].hint
+def test_the_shipped_experiment_is_the_same_with_a_provider_that_scores_nothing(so_python) -> None:
+    assert told(with_gemini(so_python)) == []
 
 
-def test_other_metrics_pass(so_python: dict[str, Any]) -> None:
+def test_a_rule_on_a_metric_that_the_provider_lacks_says_what_stands_in(so_python) -> None:
     config = with_gemini(so_python)
-    config["evaluation"]["metrics"] = ["rouge_l", "chrf"]
+    del config["gate"]["rules"][0]["instead"]
+    (mistake,) = told(config)
+    assert mistake.path == ("gate", "rules", "0", "metric")
+    assert "`instead: chrf`" in mistake.hint
+    config["gate"]["rules"][0]["instead"] = "perplexity"  # which it lacks as well
+    assert [mistake.path for mistake in told(config)] == [("gate", "rules", "0", "metric")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "key"),
+    [
+        ({"metric": "loss", "better_than": "untuned", "by": 0.1, "instead": "chrf"}, "instead"),
+        ({"metric": "loss", "at_most": 3.0, "instead": "chrf"}, "instead"),
+        ({"metric": "loss", "better_than": "untuned", "instead": "bleu"}, "instead"),
+    ],
+)
+def test_what_stands_in_compares_without_an_amount_and_is_measured(so_python, rule, key) -> None:
+    config = copy.deepcopy(so_python)
+    config["gate"]["rules"] = [rule]
+    assert [mistake.path for mistake in told(config)] == [("gate", "rules", "0", key)]
+
+
+def test_a_provider_that_scores_nothing_is_measured_by_something(so_python) -> None:
+    config = with_gemini(so_python)
+    config["evaluation"]["metrics"] = ["loss", "perplexity"]
     config["gate"]["rules"] = []
-    assert told(config) == []
+    assert [mistake.path for mistake in told(config)] == [("evaluation", "metrics")]
 
 
 def test_a_pipeline_that_tunes_needs_a_model_that_can_be_tuned(so_python) -> None:

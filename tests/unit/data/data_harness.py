@@ -136,3 +136,17 @@ def card_of(ran: Mapping[str, Ran]) -> dict[str, Any]:
 def side_of(ran: Mapping[str, Ran], name: str) -> pa.Table:
     """Return the rows of one side."""
     return pq.read_table(ran["split"].outputs[name])
+
+
+def limits_of_a_project(folder, monkeypatch, at_most):
+    """Make ``folder`` a project, the current one, whose table of limits is ``at_most``."""
+    monkeypatch.chdir(folder)
+    (folder / "conf" / "knowledge").mkdir(parents=True, exist_ok=True)
+    (folder / "conf" / "config.yaml").write_text("{}\n")
+    dated = {"dated": "2026-09-25"}
+    entries = [
+        {"kind": "gemini", "bases": [], "quantity": name, "at_most": most, "source": "a page"}
+        for name, most in at_most.items()
+    ]
+    table = dated | {"limits": [entry | dated for entry in entries]}
+    (folder / "conf" / "knowledge" / "limits.yaml").write_text(json.dumps(table))

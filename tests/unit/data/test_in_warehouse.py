@@ -7,8 +7,9 @@ import random
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from data_harness import config, settings
+from data_harness import config, limits_of_a_project, settings
 
+from llmops.data.limits import QUANTITIES
 from llmops.data.pushdown import SPACES
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Adapters, Work
@@ -33,6 +34,7 @@ PIECES = (
         "\U0001f600",
     ),
 )
+TUNED = {"model": {"kind": "gemini", "base": "x"}}
 KEEP = {"html": "keep", "role_tags": "keep", "control_characters": "keep"}
 
 
@@ -49,6 +51,7 @@ def rows(count, seed=3):
 def asked(**changes):
     kept = dict.fromkeys(("email", "phone", "ip", "card", "iban", "keys"), "keep")
     given = {"split__method": "hash", "split__by": [], "dataset__texts": KEEP}
+    given["dataset__formats"] = ["gemini"]  # each more is three more exports
     values = config(**given | {"dataset__personal": kept} | changes)
     values["dataset"] |= {
         "query": QUERY,
@@ -91,13 +94,16 @@ def card_of(folder):
     return json.loads((folder / "card").read_text())
 
 
-@pytest.mark.parametrize("by", [[], ["question"], ["answer"]])
-def test_both_ways_give_the_same_rows_on_the_same_sides(tmp_path, by):
+@pytest.mark.parametrize(
+    ("by", "formats"),
+    [([], ["gemini", "chat"]), (["question"], ["gemini"]), (["answer"], ["chat"])],
+)
+def test_both_ways_give_the_same_rows_on_the_same_sides(tmp_path, by, formats):
     warehouse = duckdb_with(tmp_path, TABLE, rows(400))
     changes = {
         "split__by": by,
         "prompt__system": "Be 'brief'.",
-        "dataset__formats": ["gemini", "chat"],
+        "dataset__formats": formats,
     }
     there = run(asked(**changes), warehouse, tmp_path / "there")
     here = run(asked(dataset__runs_in="here", **changes), warehouse, tmp_path / "here")
@@ -107,7 +113,7 @@ def test_both_ways_give_the_same_rows_on_the_same_sides(tmp_path, by):
     for name in ("in", "good", "quarantined", "duplicates", "rules"):
         assert there.facts[name] == here.facts[name]
     for side in ("train", "validation", "test"):
-        for format in ("gemini", "chat"):
+        for format in formats:
             pair = [
                 lines(tmp_path / at, card_of(tmp_path / at), side, format)
                 for at in ("here", "there")
@@ -160,7 +166,7 @@ def test_bigquery_exports_to_the_bucket_and_sends_no_row(tmp_path):
     app = bigquery(behind)
     with serve(app) as server:
         warehouse = bigquery_client(server, tmp_path)
-        values = asked(dataset__export_to="gs://shop-data/sets", dataset__formats=["gemini"])
+        values = asked(dataset__export_to="gs://shop-data/sets")
         there = run(values, warehouse, tmp_path / "there")
     state = app.state.bigquery
     card = card_of(tmp_path / "there")
@@ -170,7 +176,7 @@ def test_bigquery_exports_to_the_bucket_and_sends_no_row(tmp_path):
         assert len(state.exports[uri]) == card["rows"][side]
     read = max(table.num_columns for table in state.results.values() if table.num_rows)
     assert there.facts["runs_in"] == "warehouse"
-    assert read <= 4
+    assert read <= 5
     here = run(asked(dataset__runs_in="here"), behind, tmp_path / "here")
     assert here.facts["good"] == there.facts["good"]
     assert card["rows"] == card_of(tmp_path / "here")["rows"]
@@ -217,6 +223,34 @@ def test_a_query_that_takes_other_rows_each_time_is_refused(tmp_path, cloud):
         warehouse = bigquery_client(server, tmp_path) if cloud else behind
         with pytest.raises(ConfigError, match="LIMIT without ORDER BY"):
             run(values, warehouse, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "at_most", "side"),
+    [
+        ("example_tokens", 5, "train"),
+        ("train_rows", 10, "train"),
+        ("validation_rows", 1, "validation"),
+        ("validation_share", 0.01, "validation"),
+        ("file_bytes", 100, "train"),
+    ],
+)
+def test_what_the_chosen_tuner_would_refuse_is_not_exported(
+    tmp_path, monkeypatch, quantity, at_most, side
+):
+    limits_of_a_project(tmp_path, monkeypatch, {quantity: at_most})
+    warehouse = duckdb_with(tmp_path, TABLE, rows(200))
+    with pytest.raises(DataError, match=f"{side} does not fit x: {quantity} may be at most"):
+        run(asked() | TUNED, warehouse, tmp_path / "out")
+    assert not (tmp_path / "out" / "files").exists()
+
+
+def test_the_card_says_which_limits_held(tmp_path, monkeypatch):
+    limits_of_a_project(tmp_path, monkeypatch, dict.fromkeys(QUANTITIES, 10**6))
+    run(asked() | TUNED, duckdb_with(tmp_path, TABLE, rows(200)), tmp_path / "out")
+    told = card_of(tmp_path / "out")["limits"]
+    assert {cut["quantity"] for cut in told["cut"]} == set(QUANTITIES)
+    assert all(cut["rows"] == {"train": 0, "validation": 0} for cut in told["cut"])
 
 
 def test_the_plan_says_where_it_runs_and_why(tmp_path):

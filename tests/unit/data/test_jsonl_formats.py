@@ -26,8 +26,8 @@ def encoded(texts):
 
 
 def line(name, user, answer, system, around=NOTHING):
-    (made,) = shape(name, system, around).blocks(encoded([user]), encoded([answer]), [0])
-    return made
+    (made,) = shape(name, system, around).blocks(encoded([user]), encoded([answer]))
+    return bytes(made)
 
 
 def test_text_bison_lines_are_these_bytes():
@@ -96,7 +96,14 @@ def test_chosen_lines_stand_one_after_the_other():
     chat = shape("chat", None, Around())
     for rows in ([], [0], [0, 1, 3], [4, 2, 3]):
         whole = b"".join(line("chat", "abcde"[row], "vwxyz"[row], None) for row in rows)
-        assert b"".join(chat.blocks(users, answers, rows)) == whole
+        assert b"".join(chat.blocks(users.gather(rows), answers.gather(rows))) == whole
+
+
+@given(st.lists(st.one_of(TEXT, st.sampled_from(["", "a" * 4, "a" * 5, "\u2028" * 9]))))
+def test_what_stands_between_the_quotes_is_read_without_a_copy(texts):
+    whole = encode(pl.Series(["before", *texts, "after"], dtype=pl.String))
+    within = inner(whole[1:-1])
+    assert [f'{{"a":"{text}"}}' for text in within] == whole[1:-1].to_pylist()
 
 
 def test_a_file_is_its_lines_and_is_counted(tmp_path):

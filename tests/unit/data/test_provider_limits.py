@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_harness import card_of, config, prepare, run_step, settings, side_of
+from data_harness import card_of, config, limits_of_a_project, prepare, run_step, settings, side_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,18 +15,7 @@ from llmops.data.settings import Columns, NearDuplicates, Rules, SplitSettings
 from llmops.data.splits import TEST, TRAIN, VALIDATION
 from llmops.errors import ConfigError, DataError
 from llmops.steps import split, transform
-
-TABLE = """
-dated: 2026-09-25
-limits:
-{entries}"""
-ENTRY = """  - kind: gemini
-    bases: []
-    quantity: {quantity}
-    at_most: {at_most}
-    dated: 2026-09-25
-    source: a page
-"""
+from llmops.steps.split import provider_limits
 
 
 class Examples:
@@ -82,6 +71,24 @@ def test_validation_has_at_most_its_share_of_train():
     assert cuts == [{"train": 0, "validation": 2}]
 
 
+@pytest.mark.parametrize(("validation", "kept"), [(4, 4), (5, 4), (20, 6)])
+def test_a_share_holds_only_for_a_side_of_more_rows(validation, kept):
+    share = Limit("validation_share", 0.3, "a page", "2026-09-25", above_rows=4)
+    train = 20 if kept == 6 else 10
+    sides = np.array([TRAIN] * train + [VALIDATION] * validation, np.int8)
+    fitted = fit(sides, Limits("a model", "gemini", (share,)), Examples([1] * len(sides)))
+    assert fitted.sides.tolist().count(VALIDATION) == kept
+
+
+def test_gemini_takes_a_thousand_validation_rows_whatever_the_train_rows():
+    (share,) = (
+        limit
+        for limit in provider_limits("gemini", "gemini-3.5-flash").limits
+        if limit.quantity == "validation_share"
+    )
+    assert (share.at_most, share.above_rows) == (0.3, 1000)
+
+
 def test_a_file_has_at_most_its_bytes():
     sides, cuts = cut([TRAIN] * 4 + [TEST], Examples([100] * 5), file_bytes=250)
     assert sides == [TRAIN, TRAIN, LEFT_OUT, LEFT_OUT, TEST]
@@ -114,13 +121,9 @@ def test_every_row_that_a_side_loses_is_counted_and_test_loses_none(rows, at_mos
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project whose own table of limits is ``write(quantity=at_most, ...)``."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "conf" / "knowledge").mkdir(parents=True)
-    (tmp_path / "conf" / "config.yaml").write_text("{}\n")
 
     def write(**at_most):
-        entries = "".join(ENTRY.format(quantity=q, at_most=n) for q, n in at_most.items())
-        (tmp_path / "conf/knowledge/limits.yaml").write_text(TABLE.format(entries=entries))
+        limits_of_a_project(tmp_path, monkeypatch, at_most)
 
     return write
 

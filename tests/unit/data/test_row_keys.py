@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops.data.cells import cells, nfc_may_change
+from llmops.data.cells import Sign, cells, signs
 from llmops.data.keys import content_keys, normalise
 
 TEXT = st.text(max_size=40)
@@ -53,7 +53,7 @@ def test_keys_do_not_depend_on_the_rows_beside_them():
 
 def test_no_character_that_nfc_changes_escapes_the_quick_look():
     changed = [c for c in map(chr, range(0x110000)) if _may_change(c)]
-    seen = nfc_may_change(cells(pa.array(changed))).tolist()
+    seen = signs(cells(pa.array(changed))).holding(Sign.UNSTABLE).tolist()
     assert len(changed) > 2000
     assert [hex(ord(c)) for c, found in zip(changed, seen, strict=True) if not found] == []
 
@@ -61,14 +61,14 @@ def test_no_character_that_nfc_changes_escapes_the_quick_look():
 @given(st.lists(st.one_of(st.none(), TEXT), max_size=8), st.integers(0, 4))
 def test_the_quick_look_finds_the_text_that_nfc_changes(texts, start):
     column = pa.array(texts, pa.string())[start:]
-    seen = nfc_may_change(cells(column)).tolist()
+    seen = signs(cells(column)).holding(Sign.UNSTABLE).tolist()
     changes = [unicodedata.normalize("NFC", text or "") != (text or "") for text in texts[start:]]
     assert [row for row, changed in enumerate(changes) if changed and not seen[row]] == []
 
 
 def test_plain_text_is_not_looked_at_twice():
     column = pa.array(["plain", "caf\u00e9", "\u65e5\u672c\u8a9e", "\U0001f600 \u2019"])
-    assert not nfc_may_change(cells(column)).any()
+    assert not signs(cells(column)).holding(Sign.UNSTABLE).any()
 
 
 def _may_change(character):

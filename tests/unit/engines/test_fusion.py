@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from llmops.engines.fusion import grouped
 from llmops.engines.pipeline import compile_pipeline, group_source
 from llmops.errors import ConfigError
 from llmops.plan.graph import Graph, build_graph
-from llmops.plan.kinds import Port, StepKind
+from llmops.plan.kinds import OwnImage, Port, StepKind
 
 
 def kind(name: str) -> StepKind:
@@ -50,6 +52,14 @@ def test_neighbours_of_a_group_share_its_task():
 def test_a_step_between_two_of_a_group_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"engine\.fuse: the steps of data cannot share a task"):
         grouped(chain("read", "tune", "clean"), {"data": ["read", "clean"]})
+
+
+def test_a_step_with_an_image_of_its_own_is_left_alone():
+    own = replace(kind("own"), own_image=OwnImage("alpine:3", "a component", {}))
+    steps = {"s0": {"use": "read"}, "s1": {"use": "own", "takes": {"in": "s0.out"}}}
+    graph = build_graph({"name": "p", "steps": steps}, {**KINDS, "own": own})
+    tasks = grouped(graph, {"all": ["read", "own"]})
+    assert [(task.name, task.steps) for task in tasks] == [("s0", ("s0",)), ("s1", ("s1",))]
 
 
 def test_inside_a_task_a_step_reads_what_the_one_before_it_wrote():

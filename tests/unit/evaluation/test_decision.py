@@ -155,6 +155,11 @@ def test_higher_is_better_is_judged_at_the_low_end():
     assert not judged_alone(Rule("rouge_l", better_than="untuned", by=0.05)).passed
 
 
+def test_a_figure_that_was_not_measured_refuses_whatever_its_limit():
+    for rule in (Rule("chrf", at_most=9.0), Rule("chrf", at_least=0.0)):
+        assert not judged_alone(rule).passed
+
+
 def test_at_most_is_judged_at_the_high_end_and_at_least_at_the_low_end():
     assert judged_alone(Rule("loss", at_most=2.9)).passed
     assert not judged_alone(Rule("loss", at_most=2.8)).passed
@@ -331,3 +336,31 @@ def test_a_projects_own_metric_is_judged_by_what_the_evaluation_says_of_it():
 
 def test_a_limit_of_zero_is_a_limit():
     assert Rule("blocked", at_most=0.0).conditions == ("at_most",)
+
+
+class TestAMetricThatTheProviderLacks:
+    """A rule may name what is judged in its place; nothing else ever is."""
+
+    RULE = Rule("loss", better_than="untuned", instead="rouge_l")
+
+    def reason(self, kind, rule=RULE, metrics=METRICS):
+        policy = Policy("tuned", None, False, (rule,), model_kind=kind)
+        (reason,) = decide(evidence(metrics), policy).reasons
+        return reason
+
+    def test_where_the_metric_exists_it_is_judged(self):
+        assert self.reason("local").rule == "loss better_than untuned"
+
+    def test_where_it_does_not_the_other_is_judged_and_the_reason_says_so(self):
+        reason = self.reason("gemini")
+        assert (reason.rule, reason.passed) == ("rouge_l better_than untuned", True)
+        assert "in place of loss, which model.kind 'gemini' gives no figure for" in reason.text
+
+    def test_a_missing_figure_alone_never_leads_to_the_other(self):
+        gone = changed(METRICS, ("paired", "loss", "tuned", "low"), None)
+        gone = changed(gone, ("paired", "loss", "tuned", "high"), None)
+        assert (self.reason("local", metrics=gone).passed) is False
+
+    def test_without_another_the_gate_refuses(self):
+        nothing = changed(METRICS, ("paired", "loss"), KeyError)
+        assert not self.reason("gemini", LOSS, nothing).passed

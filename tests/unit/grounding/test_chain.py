@@ -115,19 +115,19 @@ def ask(chain, *questions):
 
 
 def steps_of(response):
-    return [one["step"] for one in response.raw["chain"]]
+    return [one["step"] for one in response.trace]
 
 
 def test_a_question_goes_through_every_step_and_leaves_a_trace_of_each():
     (response,) = ask(chained(), "sort a list?")
     assert response.text == "m says so [1]"
     assert steps_of(response) == ["classify", "retrieve", "answer", "check"]
-    classify, found, answer, check = response.raw["chain"]
+    classify, found, answer, check = response.trace
     assert classify["choice"] == "code"
     assert found["passages"] == ["about sort a list?"]
     assert answer["text"] == "m says so [1]"
     assert check["choice"] == "yes"
-    assert all(one["seconds"] >= 0 for one in response.raw["chain"])
+    assert all(one["seconds"] >= 0 for one in response.trace)
     assert (response.prompt_tokens, response.output_tokens) == (9, 4)
     assert [one.uri for one in response.citations] == ["doc://1"]
 
@@ -141,7 +141,7 @@ def test_a_class_that_does_not_go_on_ends_the_chain_with_its_message():
 def test_a_check_that_fails_withholds_the_answer():
     (response,) = ask(chained(), "something wrong?")
     assert response.text == "Not sure."
-    assert response.raw["chain"][-1]["choice"] == "no"
+    assert response.trace[-1]["choice"] == "no"
 
 
 def test_a_step_asks_its_own_model_with_its_own_prompt_and_tokens():

@@ -18,6 +18,7 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "she
 FORBIDDEN_CALLS = {
     *("eval", "exec", "compile", "__import__"),
     *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("yaml.unsafe_load", "yaml.unsafe_load_all", "yaml.full_load", "yaml.full_load_all"),
     *("joblib.load", "torch.load", "np.load", "numpy.load", "pandas.read_pickle", "pd.read_pickle"),
     *("hydra.utils.instantiate", "hydra.utils.call", "instantiate", "runpy.run_path"),
 }
@@ -42,6 +43,10 @@ def _findings(path: str, source: str) -> Iterator[str]:
             for name in names:
                 if name.partition(".")[0] in FORBIDDEN_MODULES:
                     yield f"{path}:{node.lineno} imports {name}"
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if f"{node.module}.{alias.name}" in FORBIDDEN_CALLS:
+                    yield f"{path}:{node.lineno} imports {alias.name} of {node.module}"
         if isinstance(node, ast.Call):
             yield from _call(path, node)
 
@@ -51,7 +56,8 @@ def _call(path: str, node: ast.Call) -> Iterator[str]:
     if name in FORBIDDEN_CALLS and (path, name) not in ALLOWED:
         yield f"{path}:{node.lineno} calls {name}"
     if name in ("yaml.load", "yaml.load_all"):
-        loader = ast.unparse([*node.args[1:], *(k.value for k in node.keywords)][0])
+        given = [*node.args[1:], *(keyword.value for keyword in node.keywords)]
+        loader = ast.unparse(given[0]) if given else "Loader, by default"
         if not any(safe in loader for safe in SAFE_LOADERS):
             yield f"{path}:{node.lineno} loads YAML with {loader}"
     for keyword in node.keywords:
@@ -81,6 +87,11 @@ def test_no_source_can_make_code_of_data():
         "eval(text)",
         "import os\nos.system(text)",
         "import torch\ntorch.load(path)",
+        "from torch import load",
+        "from os import system as run",
+        "import joblib\njoblib.load(path)",
+        "import yaml\nyaml.load(text)",
+        "import yaml\nyaml.unsafe_load(text)",
         "import yaml\nyaml.load(text, Loader=yaml.Loader)",
         "import subprocess\nsubprocess.run(text, shell=True)",
         "import numpy\nnumpy.memmap(path, allow_pickle=True)",

@@ -105,3 +105,17 @@ def test_the_json_has_every_node_of_its_edges(graph):
 def test_a_record_of_a_failed_run_gives_what_it_has():
     bare = {"run_id": "r", "steps": [], "dataset_version": None}
     assert [node.id for node in ancestry([bare]).nodes.values()] == ["run:r"]
+
+
+def test_packages_with_their_pinned_versions_led_to_the_model():
+    run = record(1, packages={"torch": "2.13.0"}, steps=[step("tune", {"model": "44" * 32})])
+    graph = ancestry([run])
+    lines = "\n".join(tree(graph, "file:" + "44" * 32, "up", 9))
+    assert "[python 3.11.7, torch 2.13.0] (ran with)" in lines
+
+
+def test_a_file_leads_to_the_leaves_that_its_step_read():
+    settings = {"tuning.max_steps": 40, "tuning.seed": 42}
+    run = record(1, steps=[step("tune", {"model": "44" * 32}, settings=settings)])
+    lines = "\n".join(tree(ancestry([run]), "file:" + "44" * 32, "up", 9))
+    assert "[tuning.max_steps 40, tuning.seed 42] (read by step tune)" in lines

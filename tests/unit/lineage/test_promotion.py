@@ -26,19 +26,20 @@ def registry(tmp_path):
     return FileRegistry(tmp_path / "registry")
 
 
-def answers(store, loss, *, rows=40) -> Artifact:
+def answers(store, losses, *, rows=40) -> Artifact:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     wobble = [0.3 * ((7 * i) % 11) / 11 for i in range(rows)]
     table = [
         {
-            "contestant": "tuned",
+            "contestant": name,
             "row_key": f"row{i:03}",
             "group": f"g{i}",
             "nll": loss + wobble[i] + 0.01 * (i % 3),
             "nll_tokens": 1,
         }
+        for name, loss in losses.items()
         for i in range(rows)
     ]
     path = store.temporary() / "responses"
@@ -46,7 +47,17 @@ def answers(store, loss, *, rows=40) -> Artifact:
     return store.put(path, "parquet", rows=rows)
 
 
-def version_with_run(registry, store, number, *, loss=2.5, passed=True, test="t1", **fields):
+def version_with_run(
+    registry, store, number, *, loss=2.5, passed=True, test="t1", champion=None, **fields
+):
+    """Register a version and make the run that judged it.
+
+    ``champion`` is a version that answered beside it, and its loss.
+    """
+    losses, source = {"tuned": loss}, {}
+    if champion:
+        holder, losses["champion"] = champion
+        source = {"registered": {"champion": asdict(holder.model)}}
     model = ModelReference("local", "base", adapter=f"{number:064}")
     version = registry.register("m", model, labels={}, run_id=f"run-{number}")
     step = {
@@ -57,7 +68,8 @@ def version_with_run(registry, store, number, *, loss=2.5, passed=True, test="t1
         "key": f"{number:064}",
         "inputs": {"test": test},
         "settings": {"evaluation.max_rows": 48},
-        "outputs": {"responses": asdict(answers(store, loss))},
+        "outputs": {"responses": asdict(answers(store, losses))},
+        "source": source,
         "facts": {},
     }
     reason = {"rule": "loss better_than untuned", "passed": passed}
@@ -104,6 +116,31 @@ def test_models_that_answered_other_test_rows_are_not_compared(registry, store):
     with pytest.raises(Refused, match="was not scored on the test rows of m:2") as caught:
         judge(other, holder, [second, first], store)
     assert "--force" in caught.value.hint
+
+
+def test_a_champion_that_answered_the_new_test_rows_beside_the_candidate_is_compared(
+    registry, store
+):
+    holder, first = version_with_run(registry, store, 1, loss=2.5, test="t1")
+    asked = {"test": "t2", "champion": (holder, 2.5)}
+    better, second = version_with_run(registry, store, 2, loss=2.2, **asked)
+    assert (
+        "against version 1 on the same 40" in judge(better, holder, [second, first], store).reason
+    )
+    asked = {"test": "t2", "champion": (holder, 2.2)}
+    worse, third = version_with_run(registry, store, 3, loss=2.5, **asked)
+    with pytest.raises(Refused, match="m:3 is worse than version 1"):
+        judge(worse, holder, [third, first], store)
+
+
+def test_another_model_that_was_champion_then_says_nothing_of_the_holder(registry, store):
+    earlier, _ = version_with_run(registry, store, 1)
+    holder, first = version_with_run(registry, store, 2, test="t1")
+    asked = {"test": "t2", "champion": (earlier, 2.5)}
+    better, second = version_with_run(registry, store, 3, loss=2.2, **asked)
+    with pytest.raises(Refused, match="was not scored on the test rows") as caught:
+        judge(better, holder, [second, first], store)
+    assert "champion added to predict.contestants" in caught.value.hint
 
 
 def test_an_alias_that_moved_meanwhile_is_not_taken(registry, store, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def run(folder, answers, seeds=(43,)):
         digests=dict.fromkeys(inputs, "0" * 64),
         outputs={"models": folder / "models"},
         adapters=Adapters(**closed, tuner=lambda: tuner),
-        progress=lambda *_: None,
+        progress=lambda *_, **__: None,
         scratch=folder / "scratch",
     )
     return tune_again.run(work)

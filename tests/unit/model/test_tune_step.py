@@ -49,7 +49,7 @@ def run(folder, card=None, **settings):
         digests=dict.fromkeys(inputs, "0" * 64),
         outputs={"model": folder / "model"},
         adapters=adapters,
-        progress=lambda *_: None,
+        progress=lambda *_, **__: None,
         scratch=folder / "scratch",
     )
     return tune.run(work)

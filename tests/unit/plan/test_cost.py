@@ -252,3 +252,10 @@ def test_what_a_run_used_is_told_by_the_same_prices(config, tables):
     assert used == {
         "tune": Use(rows=Figure(9, "exact"), tokens=Figure(500_000, "exact"), money=Money(1.0))
     }
+
+
+def test_a_run_that_started_its_engine_spent_what_that_takes(config, tables):
+    prices = knowledge(tables).prices
+    used = {"tune": Use(money=Money(0.5))}
+    assert cost.spent(used, config, prices, engine_started=True).money == Money(1.5)
+    assert cost.spent(used, config, prices, engine_started=False).money == Money(0.5)

@@ -249,3 +249,25 @@ def test_of_two_thresholds_at_most_one_way_is_looser(one, other):
     key = "safety.thresholds.profanity"
     ways = [loosened({key: one}, {key: other}), loosened({key: other}, {key: one})]
     assert sum(map(bool, ways)) == (one != other)
+
+
+class TestWhatStandsInForAMetric:
+    """A rule may name the metric that is judged where the model's provider lacks its own."""
+
+    def leaves(self, kind, instead="chrf"):
+        rule = {"metric": "loss", "better_than": "untuned", "by": 0.0, "instead": instead}
+        return {"model.kind": kind, "gate.rules": [rule]}
+
+    def test_another_model_that_is_judged_by_it_is_to_be_looked_at(self):
+        (found,) = loosened(self.leaves("local"), self.leaves("gemini"))
+        assert (found.key, found.certain) == ("gate.rules[loss better_than untuned]", False)
+        assert found.why.startswith("chrf is judged in its place")
+
+    def test_naming_one_or_another_one_loosens(self):
+        without = self.leaves("local", instead=None)
+        assert len(loosened(without, self.leaves("local"))) == 1
+        assert len(loosened(self.leaves("local"), self.leaves("local", instead="bleu"))) == 1
+        assert loosened(self.leaves("local"), without) == []
+
+    def test_where_it_is_in_force_it_is_compared_as_any_rule(self):
+        assert loosened(self.leaves("gemini"), self.leaves("gemini")) == []

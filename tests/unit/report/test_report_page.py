@@ -222,3 +222,13 @@ def test_a_read_only_run_folder_is_an_error_of_the_disk(tmp_path):
     (made.folder / "report.html").mkdir()  # permissions do not stop root; a folder in the way does
     with pytest.raises(OSError, match=re.escape("report.html")):
         write_report(made.folder, made.store)
+
+
+def test_the_lineage_of_the_run_is_drawn_where_it_is_given(made):
+    from llmops.lineage.ancestry import ancestry, as_json
+
+    graph = ancestry([made.run])
+    origins = as_json(graph, graph.nodes[f"run:{made.run['run_id']}"])
+    drawn = write_report(made.folder, made.store, None, origins).read_text("utf-8")
+    assert drawn.count('class="graph lineage"') == 1
+    assert f"run {made.run['run_id']} configured by config" in drawn

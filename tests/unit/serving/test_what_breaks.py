@@ -86,7 +86,66 @@ def test_a_provider_that_is_down_is_told_to_be_tried_again_and_is_recorded(tmp_p
     assert streamed.value.status_code == 503
     assert up.status_code == 200
     errors = [json.loads(line)["error"] for line in lines(found.logs)]
-    assert errors == ["503 from the service", None]
+    assert errors == ["503 from the service", "503 from the service", None]
+
+
+def stream(found, question):
+    body = {
+        "model": "so_python",
+        "messages": [{"role": "user", "content": question}],
+        "stream": True,
+    }
+    return httpx.stream(
+        "POST",
+        f"{found.address}/v1/chat/completions",
+        json=body,
+        headers=found.headers,
+        timeout=20,
+    )
+
+
+class Halting(Echo):
+    """Streams some words, and the rest when it is let."""
+
+    def stream(self, chat, settings):
+        yield "these words are said before anything goes wrong, and then "
+        self.gate.wait(20)
+        if self.down:
+            raise BackendError("503 in the middle", retryable=True)
+        yield from super().stream(chat, settings)
+
+
+def record_of_one(found):
+    _until(lambda: len(list(lines(found.logs))) == 1)
+    return json.loads(next(lines(found.logs)))
+
+
+def test_a_client_that_goes_in_the_middle_of_a_stream_leaves_a_record_of_what_it_was_told(tmp_path):
+    gate = threading.Event()
+    with running(tmp_path, echoing(Halting(gate=gate))) as found:
+        with stream(found, "q") as answer:
+            next(one for one in answer.iter_lines() if "these words" in one)
+        record = record_of_one(found)
+        gate.set()
+    assert record["answer"].startswith("these words are said")
+    assert record["error"] == "the client went before the answer was whole"
+
+
+@pytest.mark.parametrize("way", ["down", "late"])
+def test_a_provider_that_fails_in_the_middle_of_a_stream_is_told_in_it_and_recorded(tmp_path, way):
+    gate = threading.Event()
+    echo = Halting(gate=gate, down=way == "down")
+    if way == "down":
+        gate.set()
+    overrides = ["serve.timeouts.answer_s=0.5"]
+    with running(tmp_path, echoing(echo), overrides=overrides) as found:
+        with stream(found, "q") as answer:
+            events = [one for one in answer.iter_lines() if one]
+        gate.set()
+        record = record_of_one(found)
+    assert "these words" in "".join(events)
+    assert '"error"' in events[-1]
+    assert record["finish_reason"] == "error"
 
 
 def test_a_provider_that_is_slow_is_given_up_and_what_waits_behind_it_is_not_asked(tmp_path):

@@ -1,0 +1,1 @@
+"""Where OpenLineage run events are sent."""
