@@ -220,9 +220,11 @@ def _columns(source: Path) -> list[str]:
         import pyarrow.parquet as pq
 
         with _readable(source), pq.ParquetFile(source) as file:
-            return list(file.schema_arrow.names)
-    for row in _rows(source):
-        return list(row)
+            if file.metadata.num_rows:
+                return list(file.schema_arrow.names)
+    else:
+        for row in _rows(source):
+            return list(row)
     raise DataError(f"{source} has no row", hint="give a file with rows")
 
 
