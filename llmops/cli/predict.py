@@ -23,6 +23,7 @@ _EPILOG = """examples:
   llmops predict --model champion --question "How can I load a csv file using Pandas?"
   llmops predict --model so_python:3 --file questions.csv --out answers.csv
   llmops predict --query conf/sql/so_python.sql --out answers.parquet
+  llmops predict --model split --file questions.csv --out answers.csv
   llmops predict --model untuned --question "What is a tuple?" +experiment=so_python"""
 
 
@@ -46,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         default="champion",
-        help="NAME, NAME@ALIAS, NAME:VERSION, ALIAS, or `untuned` (default: champion)",
+        help="NAME, NAME@ALIAS, NAME:VERSION, ALIAS, `untuned`, or `split`: those of serve.models, "
+        "by weight (default: champion)",
     )
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; - reads it from stdin")
@@ -81,12 +83,12 @@ def question_of(given: str) -> str:
 
 def _one(given: argparse.Namespace) -> int:
     from llmops.answering.asking import answers
-    from llmops.api.answering import open_log, open_model, record, serve_config
+    from llmops.api.answering import open_log, open_model, record, serve_config, whose_turn
     from llmops.ports import Message
 
     question = question_of(given.question)
     config = serve_config(given.overrides)
-    model = open_model(given.model, given.overrides)
+    model = open_model(whose_turn(given.model, question, given.overrides), given.overrides)
     log = open_log(config)
     try:
         messages = (Message("user", question),)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from llmops.ports import (
 
 FILE = "answers.sqlite"
 WAIT_S = 60.0  # for another process that writes
-KEEP_EVERY = 16  # answers; what a crash costs at most
+KEEP_EVERY_S = 0.5  # an answer that comes later than that is kept at once; faster ones together
 ABOUT_ASKING = ("tuner", "api_key", "timeout_s", "attempts", "parallel_requests", "requests")
 
 
@@ -135,14 +136,15 @@ class KeptGenerator:
         self, asked: Iterator[Response], keys: Sequence[str], found: dict[str, Response]
     ) -> None:
         waiting: dict[str, Any] = {}
+        kept_at = float("-inf")
         try:
             for key, response in zip(keys, asked, strict=True):
                 found[key] = response
                 if response.finish_reason != "error":
                     waiting[key] = asdict(response)
-                if len(waiting) >= KEEP_EVERY:
+                if time.monotonic() - kept_at >= KEEP_EVERY_S:
                     self.kept.keep(waiting)
-                    waiting = {}
+                    waiting, kept_at = {}, time.monotonic()
         finally:
             self.kept.keep(waiting)
 

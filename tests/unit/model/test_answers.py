@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from dataclasses import replace
 
 import pytest
 
 from llmops.adapters.model.answers import Kept, KeptGenerator, identity
+from llmops.errors import BackendError
 from llmops.ports import Citation, GenerationSettings, Message, ModelReference, Response
 from tests.unit.steps.judging import Answerer
 
@@ -100,6 +102,47 @@ def test_after_a_crash_what_was_answered_is_there(world):
     world.model.crash_after = None
     world.ask(*"abcdefgh")
     assert len(world.model.asked) == 8
+
+
+class Breaks:
+    """Answers three chats and then does what it is told."""
+
+    can_score = False
+
+    def __init__(self, then):
+        self.then = then
+
+    def generate(self, asked, settings, progress):
+        for number, chat in enumerate(asked):
+            if number == 3:
+                self.then()
+            yield Response(chat[-1].text, "stop", 1, 1)
+
+
+def broken_off(world, then):
+    kept = Kept(world.folder / "answers.sqlite")
+    generator = KeptGenerator(kept, identity(MODEL, REFERENCE), False, lambda: Breaks(then))
+    list(generator.generate(chats(*"abcdefgh"), SETTINGS, quiet))
+
+
+def test_after_a_failure_of_the_service_only_the_rest_is_asked(world):
+    def fail():
+        raise BackendError("503", retryable=True)
+
+    with pytest.raises(BackendError):
+        broken_off(world, fail)
+    world.ask(*"abcdefgh")
+    assert [chat[-1].text for chat in world.model.asked] == list("defgh")
+
+
+def test_a_killed_process_leaves_every_answer_that_it_had_time_to_keep(world, monkeypatch):
+    monkeypatch.setattr("llmops.adapters.model.answers.KEEP_EVERY_S", 0.0)
+    child = os.fork()
+    if child == 0:
+        broken_off(world, lambda: os._exit(9))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    world.ask(*"abcdefgh")
+    assert [chat[-1].text for chat in world.model.asked] == list("defgh")
 
 
 def test_an_answer_comes_back_whole(world):
