@@ -317,7 +317,7 @@ def provider_tunes(config: Config) -> Iterator[Mistake]:
 
 def models_give_answers(config: Config) -> Iterator[Mistake]:
     """A service that only judges is asked for no answer."""
-    models = {("model",): config["model"]}
+    models: dict[KeyPath, Mapping[str, Any]] = {("model",): config["model"]}
     compared = (config.get("comparison") or {}).get("models") or {}
     models |= {("comparison", "models", name): model for name, model in compared.items()}
     for path, model in models.items():

@@ -130,7 +130,7 @@ class GoogleEvaluation:
 
         answer = self._session.post(self.url, json=body, timeout=self.requests.timeout_s)
         if not answer.ok:
-            raise from_http_response(answer)
+            raise from_http_response(answer)  # type: ignore[no-untyped-call]
         found: dict[str, Any] = answer.json()
         return found
 
