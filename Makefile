@@ -21,13 +21,17 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 PINS := constraints.txt
 PYTEST := $(VENV)/bin/pytest -q -n 2
+PROMISES := tests/contract/test_store.py tests/unit/answering/test_whole_files.py tests/unit/cloud/test_bucket_store.py \
+	tests/unit/evaluation/test_decision.py tests/unit/lineage/test_sweep_folder.py tests/unit/model/test_resume.py \
+	tests/unit/steps/test_gate.py tests/faults/test_corruption.py \
+	$(patsubst %,tests/unit/test_%.py,bucket_in_memory execute files folder_store fsspec_blobs leases left_behind)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 comma := ,
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PINS) -b $(PINS) -e '.[$(1)]' || $(PIP) install -c $(PINS) -e '.[$(1)]'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint check bench bench-data lock revisions peers smoke-gcp faults clean
+.PHONY: help setup run test lint check bench bench-data lock revisions peers smoke-gcp faults fuzz coverage mutation clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
@@ -54,6 +58,20 @@ faults: $(VENV)/.dev ## hit every file operation with every fault, in thousands;
 	$(BIN)/python -m tests.faults.campaign
 	LLMOPS_SIGNAL_SEEDS=100 LLMOPS_ROUNDS=50 $(PYTEST) tests/faults
 
+FUZZ_SECONDS := 60
+fuzz: $(VENV)/.dev ## feed the config loader and the reader of JSON Lines with wild bytes, FUZZ_SECONDS each
+	@$(call install,fuzz)
+	$(BIN)/python -m tests.faults.fuzz config -max_total_time=$(FUZZ_SECONDS)
+	$(BIN)/python -m tests.faults.fuzz rows -max_total_time=$(FUZZ_SECONDS)
+
+coverage: $(VENV)/.dev ## show that tests take every branch of store, locks, index, gate and resume
+	$(BIN)/coverage run --branch --source=llmops -m pytest -q -n 0 $(PROMISES)
+	$(BIN)/coverage report
+
+mutation: $(VENV)/.dev ## change that code in every small way, and count which changes no test notices
+	$(BIN)/mutmut run
+	$(BIN)/python -m tests.faults.mutants -v
+
 bench-data: ROWS ?= 100000 300000 1000000 5000000
 bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
 	@$(BIN)/python benchmarks/data.py $(ROWS) same
@@ -64,13 +82,13 @@ bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
 		echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 lock: $(VENV)/.dev ## renew constraints.txt with the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile --quiet $(foreach extra,local serve sweep gcp export dev,--extra $(extra)) --group setup \
+	$(BIN)/uv pip compile --quiet $(foreach extra,local serve sweep gcp export fuzz dev,--extra $(extra)) --group setup \
 		--no-emit-index-url --no-annotate --no-header pyproject.toml > $(VENV)/pins
 	@{ echo '# Every package of every extra, and what they need. Written by `make lock`.'; \
 		echo "# torch brings its own packages for CUDA, where it has any: they are not listed."; \
 		sed -E '/^(nvidia|cuda|triton)/d; s/\+[a-z0-9.]+$$//' $(VENV)/pins; } > $(PINS)
 
-peers: $(PEERS)/crucible/.installed $(PEERS)/mlflow/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
+peers: $(PEERS)/crucible/.installed $(PEERS)/mlflow/.installed $(PEERS)/submitit/.installed $(PEERS)/lm_eval/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
 
 smoke-gcp: $(VENV)/.dev ## check a real project: PROJECT=my-project [BUCKET=gs://..] [REGION=..] [PARTS=..] [IMAGE=..] [TUNE=1]
 	@test -n '$(PROJECT)' || { echo 'say which project is billed:  make smoke-gcp PROJECT=my-project' >&2; exit 2; }
@@ -81,7 +99,7 @@ revisions: $(VENV)/.dev ## record the steps' code, once each change has its revi
 
 clean: ## remove .venv, .venv-peers, caches and build outputs; runs/ and .llmops/ stay
 	rm -rf $(VENV) $(PEERS) build dist benchmarks/out
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf mutants .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

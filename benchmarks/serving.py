@@ -1,8 +1,9 @@
 """Serve: requests a second, their slowest, overload and memory, against a bare FastAPI app.
 
-    .venv/bin/python benchmarks/serving.py            # minutes: 60 s each, ten of overload
-    .venv/bin/python benchmarks/serving.py --short    # seconds, to see that it works
-    .venv/bin/python benchmarks/serving.py --model    # the local model, 8 clients against 1
+    .venv/bin/python benchmarks/serving.py             # two minutes: 60 s each
+    .venv/bin/python benchmarks/serving.py --overload  # eleven minutes, ten of them of overload
+    .venv/bin/python benchmarks/serving.py --model     # the local model, 8 clients against 1
+    .venv/bin/python benchmarks/serving.py --short     # any of them in seconds, to try it
 
 Ours: validation, policy, offline scorer and log on, over a model that answers at once; the peer is
 a FastAPI app that validates the same body with pydantic and returns the same size of answer. Both
@@ -38,7 +39,7 @@ QUESTION = "How can I load a csv file using Pandas and keep only the rows of thi
 ANSWER = (
     "Use pandas.read_csv with parse_dates, then filter: rows = rows[rows['when'].dt.year == year]."
 )
-ROUNDS = 3
+ROUNDS = 1
 GOAL_SHARE, AIM_SHARE, GOAL_P99, GOAL_OVERLOAD_P99 = 0.4, 0.6, 2.5, 2.0
 
 
@@ -318,7 +319,9 @@ def local_model(questions: int, experiment: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="seconds instead of minutes")
-    parser.add_argument("--model", action="store_true", help="the local model only")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--overload", action="store_true", help="three times capacity")
+    which.add_argument("--model", action="store_true", help="the local model")
     parser.add_argument("--serve", choices=["ours", "bare"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=0.0, help=argparse.SUPPRESS)
@@ -333,15 +336,13 @@ def main() -> None:
 
 
 def measure_all(given: argparse.Namespace) -> None:
-    name = "serving_model" if given.model else "serving"
     if given.model:
-        result = local_model(16 if given.short else 64, "so_python")
+        name, result = "serving_model", local_model(16 if given.short else 64, "so_python")
+    elif given.overload:
+        name, result = "serving_overload", overload(6.0 if given.short else 600.0)
     else:
-        seconds = 3.0 if given.short else 60.0
-        result = {
-            "against_bare": against_bare(seconds, 1 if given.short else ROUNDS),
-            "overload": overload(6.0 if given.short else 600.0),
-        }
+        name = "serving"
+        result = against_bare(3.0 if given.short else 60.0, 1 if given.short else ROUNDS)
     publish(name, {"short": given.short, **result}, ["fastapi", "uvicorn", "uvloop"])
 
 

@@ -7,6 +7,7 @@ then finds the result.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import time
 from collections.abc import Mapping
@@ -140,6 +141,7 @@ def _work(
                 progress=progress,
                 scratch=store.scratch(key),
                 experiment=task.config["name"],
+                keep=functools.partial(store.keep, key),
             )
         )
         return _Published(_publish(kind, outputs, outcome, store), outcome.facts)

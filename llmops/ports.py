@@ -288,7 +288,18 @@ class Store(Protocol):
         ...
 
     def scratch(self, key: str) -> Path:
-        """Return a local folder that survives a crash of the step with this key."""
+        """Return a local folder that survives a crash of the step with this key.
+
+        What ``keep`` was given is in it, also on another machine.
+        """
+        ...
+
+    def keep(self, key: str, path: Path) -> None:
+        """Let a file that lies in the scratch folder outlive this machine, if the store does.
+
+        Raises:
+            BackendError: If the store cannot be written.
+        """
         ...
 
     def clear_scratch(self, key: str) -> None:

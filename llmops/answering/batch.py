@@ -36,6 +36,7 @@ FORMATS = (".jsonl", ".csv", ".parquet")
 FIELDS: Mapping[str, str] = {  # of an answer -> Arrow's name of its type in Parquet
     "response": "string",
     "response_id": "string",
+    "response_model": "string",
     "response_blocked": "bool",
     "response_blocked_by": "string",
     "response_finish_reason": "string",
@@ -219,9 +220,11 @@ def _columns(source: Path) -> list[str]:
         import pyarrow.parquet as pq
 
         with _readable(source), pq.ParquetFile(source) as file:
-            return list(file.schema_arrow.names)
-    for row in _rows(source):
-        return list(row)
+            if file.metadata.num_rows:
+                return list(file.schema_arrow.names)
+    else:
+        for row in _rows(source):
+            return list(row)
     raise DataError(f"{source} has no row", hint="give a file with rows")
 
 

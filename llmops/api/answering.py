@@ -11,6 +11,7 @@ from llmops.adapters.catalog import in_cloud, open_adapters, open_store, registr
 from llmops.answering.asking import answers
 from llmops.answering.exchange import Answer
 from llmops.answering.model import OpenModel
+from llmops.answering.share import drawn
 from llmops.config.project import workspace
 from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import checked
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from llmops.ports import Store
 
 UNTUNED = "untuned"
+SPLIT = "split"  # stands for the models of `serve.models`, by weight
 CHAMPION = "champion"
 AROUND = ("grounding", "chain")  # groups that stand around the model
 LOCAL = "local"  # the provider that answers many chats in hardly more time than one
@@ -150,6 +152,28 @@ def _own_model(overrides: Sequence[str]) -> str | None:
     if _experiment(overrides) is None:
         return None
     return str(checked(others(overrides)).config["deploy"]["model_name"])
+
+
+def shares(model: str, overrides: Sequence[str] = ()) -> dict[str, float]:
+    """Return who answers and at what weight: the model itself, or those of ``serve.models``.
+
+    Raises:
+        ConfigError: If the split has no weight above 0.
+    """
+    if model != SPLIT:
+        return {model: 1.0}
+    found: dict[str, float] = {}
+    for share in serve_config(overrides)["models"]:
+        found[share["model"]] = found.get(share["model"], 0.0) + share["weight"]
+    if not any(found.values()):
+        raise ConfigError("serve.models: every weight is 0", hint="give one a weight above 0")
+    return found
+
+
+def whose_turn(model: str, key: str, overrides: Sequence[str] = ()) -> str:
+    """Return which model answers ``key``: of a split always the same one for the same key."""
+    found = shares(model, overrides)
+    return list(found)[drawn(list(found.values()), key)]
 
 
 # --------------------------------------------------------------------- opening it
@@ -320,12 +344,14 @@ def predict(
 ) -> Recorded:
     """Ask a model one question, under its policy, and record the answer.
 
+    ``split`` is the one of ``serve.models`` whose turn the question is; see ``whose_turn``.
+
     Raises:
         ConfigError: If there is no such model, or the config does not fit it.
         Refused: If another prompt than the tuned one is asked for and not allowed.
         BackendError: If the model cannot be loaded, or the log cannot be written.
     """
-    opened = open_model(model, overrides)
+    opened = open_model(whose_turn(model, question, overrides), overrides)
     log = open_log(serve_config(overrides))
     try:
         answer = next(answers(opened, [(Message("user", question),)]))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.adapters.posting import post
 from llmops.api.answering import serve_config
 from llmops.config.project import workspace
 from llmops.errors import BackendError, ConfigError, DataError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from llmops.engines.vertex_schedule import Scheduled
 
 SCHEDULE = "llmops-monitor"  # the one of that name in a project and region
-WEBHOOK_TIMEOUT_S = 10.0
 _SQL = """
 SELECT strftime(answers.time, '%Y-%m-%d') AS day, question, question_characters, answer, blocked,
        finish_reason = 'error' AS failed, latency_s, cost, scores, said.rating AS rating
@@ -156,7 +156,7 @@ def _check_reachable(config: Mapping[str, Any], overrides: Sequence[str]) -> Non
 def _report(config: Mapping[str, Any], folder: Path, end: datetime) -> dict[str, Any]:
     start = end - timedelta(days=config["window_days"])
     rows = _rows(folder, start, end, config["model"])
-    now = _asked(f"traffic of {config['window_days']:g} days to {end:%Y-%m-%d}", rows, config)
+    now = _asked(f"traffic of {_days(config['window_days'])} to {end:%Y-%m-%d}", rows, config)
     before = _before(config, folder, start)
     return watch(
         _with_vectors(now, config),
@@ -174,8 +174,12 @@ def _before(config: Mapping[str, Any], folder: Path, start: datetime) -> Asked:
     if config["against"] == "window":
         earlier = start - timedelta(days=config["baseline_days"])
         rows = _rows(folder, earlier, start, config["model"])
-        return _asked(f"traffic of {config['baseline_days']:g} days before", rows, config)
+        return _asked(f"traffic of {_days(config['baseline_days'])} before", rows, config)
     return _training(config)
+
+
+def _days(days: float) -> str:
+    return f"{days:g} day{'' if days == 1 else 's'}"
 
 
 def _training(config: Mapping[str, Any]) -> Asked:
@@ -293,23 +297,11 @@ def _acted(alert: Mapping[str, Any], report: Mapping[str, Any], page: Path) -> s
 
 
 def _tell(address: str, message: Mapping[str, Any]) -> None:
-    import urllib.error
-    import urllib.request
-
-    from llmops.adapters.secrets import reveal
-
-    url = reveal(address)
-    if not url.startswith(("https://", "http://")):
-        raise ConfigError("monitor.alert.webhook is no http address", hint="https://...")
-    body = json.dumps(message).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_S):
-            return
-    except (urllib.error.URLError, TimeoutError, OSError) as exc:
-        reason = getattr(exc, "reason", exc)
+        post(address, message)
+    except BackendError as exc:
         raise BackendError(
-            f"the alert could not be sent: {reason}",
+            f"the alert could not be sent: {exc.problem}",
             hint=f"the page is written: {message['page']}",
             retryable=True,
         ) from exc

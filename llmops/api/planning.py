@@ -98,8 +98,8 @@ def check_budget(plans: Sequence[Plan], budget: float | None) -> None:
         if allowed is not None and (why := cost.over_budget(money, allowed, estimates[0].currency)):
             raise Refused(
                 f"{why}; nothing was run",
-                hint=f"raise or drop {setting}; prices stand in conf/knowledge/prices.yaml, "
-                "which a project's own file replaces",
+                hint=f"raise or drop {setting}, or fill the price in: it is a line of your "
+                "project's conf/knowledge/prices.yaml (docs/google_cloud.md, Prices)",
             )
 
 

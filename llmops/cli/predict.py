@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import print_json
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _EPILOG = """examples:
   llmops predict --model champion --question "How can I load a csv file using Pandas?"
   llmops predict --model so_python:3 --file questions.csv --out answers.csv
   llmops predict --query conf/sql/so_python.sql --out answers.parquet
+  llmops predict --model split --file questions.csv --out answers.csv
   llmops predict --model untuned --question "What is a tuple?" +experiment=so_python"""
 
 
@@ -46,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         default="champion",
-        help="NAME, NAME@ALIAS, NAME:VERSION, ALIAS, or `untuned` (default: champion)",
+        help="NAME, NAME@ALIAS, NAME:VERSION, ALIAS, `untuned`, or `split`: those of serve.models, "
+        "by weight (default: champion)",
     )
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; - reads it from stdin")
@@ -81,12 +83,12 @@ def question_of(given: str) -> str:
 
 def _one(given: argparse.Namespace) -> int:
     from llmops.answering.asking import answers
-    from llmops.api.answering import open_log, open_model, record, serve_config
+    from llmops.api.answering import open_log, open_model, record, serve_config, whose_turn
     from llmops.ports import Message
 
     question = question_of(given.question)
     config = serve_config(given.overrides)
-    model = open_model(given.model, given.overrides)
+    model = open_model(whose_turn(given.model, question, given.overrides), given.overrides)
     log = open_log(config)
     try:
         messages = (Message("user", question),)
@@ -95,11 +97,11 @@ def _one(given: argparse.Namespace) -> int:
     finally:
         log.close()
     if given.raw:
-        _print_json(found.raw)
+        print_json(found.raw)
     elif given.json:
         from llmops.answering.exchange import as_json
 
-        _print_json({"id": identity, **as_json(found, model, raw=True)})
+        print_json({"id": identity, **as_json(found, model, raw=True)})
     else:
         show(found, model, identity, text=not given.stream)
     return BACKEND_FAILED if found.error is not None else 0
@@ -229,7 +231,7 @@ def sql_of(text: str) -> str:
 
 def _tell(done: Done, given: argparse.Namespace) -> None:
     if given.json:
-        _print_json({**vars(done), "out": str(given.out)})
+        print_json({**vars(done), "out": str(given.out)})
         return
     print(f"{given.out}: {done.rows:,} rows answered, {done.blocked:,} blocked", end="")
     print(f", {done.failed:,} failed (see response_error)" if done.failed else "", end="")
@@ -239,7 +241,3 @@ def _tell(done: Done, given: argparse.Namespace) -> None:
 def printable(text: str) -> str:
     """Return text that cannot steer a terminal."""
     return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -217,8 +217,9 @@ def _alerts(report: Mapping[str, Any]) -> Iterator[str]:
     for one in report["drift"]:
         if one["alert"]:
             yield (
-                f"{one['name']} has drifted: {one['distance']:.3f} ({one['low']:.3f} to"
-                f" {one['high']:.3f}), by chance {one['by_chance']:.3f}, limit {one['limit']:g}"
+                f"{one['name'].replace('_', ' ')} has drifted: {one['distance']:.3f}"
+                f" ({one['low']:.3f} to {one['high']:.3f}), by chance {one['by_chance']:.3f},"
+                f" limit {one['limit']:g}"
             )
     for one in report["rates"]:
         if one["alert"]:

@@ -97,6 +97,8 @@ class Work(Generic[S]):
     progress: TuningProgress
     scratch: Path  # survives a crash of this very step; for checkpoints
     experiment: str = ""  # its name, for the labels of remote jobs
+    # Lets a file of ``scratch`` outlive this machine, where the store does.
+    keep: Callable[[Path], None] = lambda path: None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from llmops.answering.model import OpenModel
+from llmops.answering.share import drawn
 from llmops.api.answering import UNTUNED, find_in, open_model, open_registry, open_version, others
 from llmops.errors import ConfigError, LlmopsError
 from llmops.ports import Registry
@@ -17,7 +17,6 @@ from llmops.serving.faults import Fault
 from llmops.serving.settings import Batching, Share
 
 _log = logging.getLogger("llmops.serving")
-_WHOLE = 1 << 64
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Models:
                 )
         if len(fitting) == 1:
             return fitting[0].live
-        return _drawn(fitting, key).live
+        return fitting[drawn([slot.weight for slot in fitting], key)].live
 
     async def follow(self, overrides: Sequence[str], every_s: float) -> None:
         """Look where the aliases point, for ever; open a new model first, then switch to it."""
@@ -132,14 +131,3 @@ def open_models(
             registered = f"{model.name}@{model.alias}" if model.alias else model.label
         slots.append(Slot(share.model, share.weight, opened(model), registered))
     return Models(slots, opened, None if untuned_only else open_registry(wanted))
-
-
-def _drawn(slots: Sequence[Slot], key: str) -> Slot:
-    """Draw by weight; a hash of the key decides, so that a session stays with its model."""
-    total = sum(slot.weight for slot in slots)
-    place = int.from_bytes(blake2b(key.encode(), digest_size=8).digest()) / _WHOLE * total
-    for slot in slots:
-        place -= slot.weight
-        if place < 0:
-            return slot
-    return slots[-1]

@@ -1,6 +1,7 @@
 """Let every contestant answer the same test rows, and have every answer scored for safety.
 
-Answers are published in parts as they come: after a crash only the part in work is asked again.
+Answers are published in parts as they come: after a crash only the part in work is asked again,
+also by a worker on another machine if the store lies elsewhere.
 Knows no provider: what a generator can do, it says itself.
 """
 
@@ -163,6 +164,7 @@ def run(work: Work[Settings]) -> Outcome:
                 asked = Asked(contestant, models.get(contestant), similar)
                 rows = _answers(work, asked, part, progress)
                 responses.publish_part(rows, path)
+                work.keep(path)
             paths.append(path)
     written = responses.join(paths, work.outputs["responses"], _metadata(work, test, contestants))
     return Outcome(rows={"responses": written.rows}, facts=_facts(written, contestants))

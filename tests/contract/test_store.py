@@ -227,6 +227,14 @@ def test_reports_come_back_by_run_and_step(store):
     assert store.read_report("run", "other") is None
 
 
+def test_what_is_kept_of_a_scratch_folder_is_there_until_it_is_cleared(place, store):
+    (store.scratch("key") / "part").write_text("1")
+    store.keep("key", store.scratch("key") / "part")
+    assert (store.scratch("key") / "part").read_text() == "1"
+    store.clear_scratch("key")
+    assert list(store.scratch("key").iterdir()) == []
+
+
 def test_scratch_survives_until_it_is_cleared(store):
     (store.scratch("key") / "checkpoint").write_text("1")
     assert (store.scratch("key") / "checkpoint").exists()

@@ -152,6 +152,27 @@ def test_served_answers_rest_on_passages_and_go_through_the_chain(
     assert [step["step"] for step in answer["trace"]] == steps
 
 
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "steps"), [("so_python_grounded", []), ("so_python_chain", STEPS)]
+)
+def test_the_embedded_model_answers_by_passages_and_through_a_chain(
+    workspace, capsys, experiment, steps
+):
+    asked = ["--model", "untuned", "--question", "How do I read a csv file?", "--json"]
+    code = cli.main(["predict", *asked, f"+experiment={experiment}", "predict.max_new_tokens=16"])
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    whole = json.loads(told.out)
+    assert whole["text"]
+    done = [step["step"] for step in whole["trace"]]
+    assert done == steps[: len(done)]  # so small a model may end the chain early
+    assert bool(done) is bool(steps)
+    if not steps:
+        assert len(whole["grounding"]["passages"]) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", [GROUNDED, CHAINED], ids=["grounded", "chained"])
 def test_evaluation_asks_with_passages_and_keeps_the_trace_of_a_chain(

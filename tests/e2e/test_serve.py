@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -155,6 +156,58 @@ def test_a_worker_killed_under_load_loses_no_record_and_is_replaced(workspace):
     kept = Counter(json.loads(line)["id"] for line in lines(workspace.logs))
     assert set(answered) <= set(kept)
     assert set(kept.values()) == {1}
+
+
+@pytest.mark.slow
+def test_the_figures_of_all_workers_are_one_page_whoever_answers_for_it(workspace):
+    with _served(workspace, "serve.workers=2") as (process, address, token):
+        headers = {"Authorization": f"Bearer {token}"}
+        asked, workers = 0, set()
+        while asked < 12 or len(workers) < 2:  # a connection each, so that both take some
+            assert asked < 400
+            _ask(address, headers)
+            asked += 1
+            workers = {path.name.split("-")[1] for path in workspace.logs.glob("2*.jsonl")}
+        pages = {httpx.get(f"{address}/metrics", headers=headers).text for _ in range(8)}
+        answers = {_figure(page, "llmops_answers_total") for page in pages}
+        assert answers == {asked}
+        os.kill(_workers(process)[0], signal.SIGKILL)
+        _until(lambda: len(_workers(process)) == 2 and _ready(address), 60)
+        page = httpx.get(f"{address}/metrics", headers=headers).text
+        assert _figure(page, "llmops_answers_total") == asked  # the dead one's count stays
+        assert _figure(page, "llmops_answering") == 0
+    assert process.returncode == 0
+
+
+def _figure(page: str, name: str) -> float:
+    rows = [line for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    return sum(float(row.rsplit(" ", 1)[1]) for row in rows)
+
+
+def _ask(address: str, headers: dict[str, str]) -> httpx.Response:
+    return httpx.post(f"{address}/v1/predict", json={"question": "q"}, headers=headers, timeout=20)
+
+
+@pytest.mark.slow
+def test_a_log_that_has_no_room_left_refuses_answers_and_tears_no_record(workspace):
+    """The kernel refuses the write: no file of the server may grow over 8 kB for a while."""
+    with _served(workspace) as (process, address, token):
+        headers = {"Authorization": f"Bearer {token}"}
+        before = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, before[1]))
+        answers = []
+        while not answers or answers[-1].status_code == 200:
+            assert len(answers) < 100
+            answers.append(_ask(address, headers))
+        assert answers[-1].json()["error"]["code"] == "log_failed"
+        assert not _ready(address)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, before)
+        answers.append(_ask(address, headers))
+        assert _ready(address)
+    assert process.returncode == 0
+    given = [one.json()["id"] for one in answers if one.status_code == 200]
+    assert len(given) > 3
+    assert [json.loads(line)["id"] for line in lines(workspace.logs)] == given
 
 
 @pytest.mark.slow

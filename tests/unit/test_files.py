@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,10 @@ def test_discarding_a_folder_that_another_process_discarded_is_nothing(tmp_path)
     discard(tmp_path / "one", tmp_path)
     discard(tmp_path / "one", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_does_not_say_how_much_is_free_is_told_without_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", refusing(errno.EIO))
+    with pytest.raises(BackendError) as caught, disk_errors(tmp_path, setting="store.path"):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
+    assert caught.value.hint == "make room, allow writing there, or set store.path"

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from llmops.adapters.model.attention import NAME, Layout, register
+from llmops.adapters.model.convert import ANSWERS
 from llmops.adapters.model.device import Device, choose_device
 from llmops.adapters.model.fused import LoraLinear, fuse_norms
 from llmops.adapters.model.quiet import quietly
@@ -56,6 +57,12 @@ class BaseModel:
     def _load(self, folder: Path) -> None:
         from transformers import AutoTokenizer, LlamaForCausalLM
 
+        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+        if kind != ANSWERS:
+            raise BackendError(
+                f"{folder} holds a model of type '{kind}': only a '{ANSWERS}' answers and is tuned",
+                hint="choose it as a guard, as conf/safety/shieldgemma_here.yaml does",
+            )
         register()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: Any = LlamaForCausalLM.from_pretrained(

@@ -15,6 +15,9 @@ from typing import Any
 from llmops.adapters.model.quiet import quietly
 from llmops.errors import BackendError
 
+ANSWERS = "llama"  # the architecture that is tuned and asked here
+GUARDS = ("gemma2",)  # those that only rate texts, as guard models
+
 
 def convert_gguf(gguf: Path, target: Path) -> None:
     """Write a GGUF file's model and tokenizer to the new folder ``target``, dequantised to bf16."""
@@ -47,21 +50,21 @@ def convert_snapshot(snapshot: Path, target: Path) -> None:
     """Write a Hugging Face snapshot to the new folder ``target`` as one model in bf16.
 
     Raises:
-        BackendError: If the model is not of the Llama architecture.
+        BackendError: If it is neither a Llama nor of a guard model's architecture.
     """
     import torch
-    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     with quietly():
         config = AutoConfig.from_pretrained(
             snapshot, local_files_only=True, trust_remote_code=False
         )
-        if config.model_type != "llama":
+        if config.model_type not in (ANSWERS, *GUARDS):
             raise BackendError(
-                f"the repository holds a model of type '{config.model_type}', not 'llama'",
+                f"the repository holds a model of type '{config.model_type}', not '{ANSWERS}'",
                 hint="choose a causal model of the Llama architecture, e.g. a SmolLM2 model",
             )
-        model = LlamaForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             snapshot, dtype=torch.bfloat16, use_safetensors=True, local_files_only=True
         )
         model.save_pretrained(target)

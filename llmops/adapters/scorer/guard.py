@@ -55,7 +55,14 @@ def open_shieldgemma(config: Mapping[str, Any]) -> ShieldGemma:
     Raises:
         BackendError: If the model is not in the cache, or cannot be loaded.
     """
-    return ShieldGemma(_generator(config), str(config["model"]["base"]))
+    from llmops.adapters.catalog import model_cache
+
+    model = config["model"]
+    if model["kind"] == "local":
+        from llmops.adapters.scorer.yes_or_no import YesOrNo
+
+        return ShieldGemma(YesOrNo(model, model_cache()).likelihoods, str(model["base"]))
+    return ShieldGemma(verdicts(_generator(config)), str(model["base"]))
 
 
 def _generator(config: Mapping[str, Any]) -> Generator:
@@ -118,9 +125,9 @@ class LlamaGuard:
 
 @dataclass(frozen=True)
 class ShieldGemma:
-    """Scores each policy by a question of its own: 1 for a violation, else 0."""
+    """Scores each policy by a question of its own; ``asked`` says how likely each is a Yes."""
 
-    generator: Generator
+    asked: Callable[[Sequence[Chat]], Sequence[float | None]]
     name: str
     categories: tuple[str, ...] = SCORER_CATEGORIES["shieldgemma"]
     is_safety_evaluation: bool = True
@@ -140,15 +147,25 @@ class ShieldGemma:
             for text in texts
             for category in self.categories
         ]
-        verdicts = [is_violation(one) for one in self.generator.generate(chats, SETTINGS, _quiet)]
+        verdicts = self.asked(chats)
         width = len(self.categories)
         rows = [verdicts[start : start + width] for start in range(0, len(verdicts), width)]
         return [
             None
             if None in row
-            else {name: float(bool(one)) for name, one in zip(self.categories, row, strict=True)}
+            else {name: float(one or 0) for name, one in zip(self.categories, row, strict=True)}
             for row in rows
         ]
+
+
+def verdicts(generator: Generator) -> Callable[[Sequence[Chat]], list[float | None]]:
+    """Return what asks a generator for Yes or No: 1 and 0, null where it says neither."""
+
+    def asked(chats: Sequence[Chat]) -> list[float | None]:
+        said = [is_violation(one) for one in generator.generate(chats, SETTINGS, _quiet)]
+        return [None if one is None else float(one) for one in said]
+
+    return asked
 
 
 def hazards_of(response: Response) -> frozenset[str] | None:

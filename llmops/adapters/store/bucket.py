@@ -7,7 +7,7 @@ the bucket and whenever it is read here. The bucket is reached through ``Blobs``
 Layout, as that of a folder; ``locks`` holds leases::
 
     objects/ab/<sha256>   index/<step key>.json   refs/<sha256>.json
-    runs/<run id>/        locks/<step key>/
+    runs/<run id>/        locks/<step key>/         scratch/<step key>/
 """
 
 from __future__ import annotations
@@ -187,11 +187,30 @@ class BucketStore:
                 del self._leases[key]
 
     def scratch(self, key: str) -> Path:
-        """Return a folder of this machine that survives a crash of the step with this key."""
-        return self.here.scratch(key)
+        """Return a folder of this machine, with what was kept of it on any."""
+        folder = self.here.scratch(key)
+        for blob in self.blobs.list(_kept(key)):
+            target = folder / blob.name.rpartition("/")[2]
+            if not target.exists():
+                self._bring(blob.name, target)
+        return folder
+
+    def _bring(self, name: str, target: Path) -> None:
+        """Write an object to a file that is whole under its name."""
+        folder = self.here.temporary()
+        with disk_errors(folder, setting="LLMOPS_WORKSPACE"):
+            if self.blobs.download(name, folder / target.name):
+                (folder / target.name).rename(target)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, key: str, path: Path) -> None:
+        """Write a file of the scratch folder into the bucket, for a worker on another machine."""
+        self.blobs.upload(f"{_kept(key)}{path.name}", path, replace=True)
 
     def clear_scratch(self, key: str) -> None:
-        """Remove the scratch folder of a step that is done."""
+        """Remove the scratch folder of a step that is done, and what was kept of it."""
+        for blob in list(self.blobs.list(_kept(key))):
+            self.blobs.delete(blob.name)
         self.here.clear_scratch(key)
 
     def temporary(self) -> Path:
@@ -305,6 +324,10 @@ def _index(key: str) -> str:
 
 def _report(run_id: str, step: str) -> str:
     return f"runs/{run_id}/{step}.json"
+
+
+def _kept(key: str) -> str:
+    return f"scratch/{key}/"
 
 
 def _stem(name: str) -> str:

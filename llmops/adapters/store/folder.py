@@ -215,6 +215,9 @@ class FolderStore:
         """Return a folder that survives a crash of the step with this key."""
         return self._folder("scratch", key)
 
+    def keep(self, key: str, path: Path) -> None:
+        """Do nothing: the store lies where the scratch folder does."""
+
     def clear_scratch(self, key: str) -> None:
         """Remove the scratch folder of a step that is done."""
         shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llmops.answering import batch
 from llmops.answering.batch import FIELDS, Job, answer_file, write_rows
 from llmops.errors import BackendError, ConfigError, DataError
 
@@ -200,3 +201,59 @@ def test_the_rows_of_a_query_are_kept_and_not_asked_for_again(tmp_path):
     assert done.rows == 2
     with pytest.raises(DataError, match="no row"):
         write_rows(iter([]), target)
+
+
+@pytest.mark.parametrize("source", WRITE)
+def test_a_file_without_a_row_is_one_clear_error(tmp_path, source):
+    place = tmp_path / f"rows{source}"
+    if source == ".parquet":
+        pq.write_table(pa.table({"question": pa.array([], pa.string())}), place)
+    else:
+        place.write_text("question\n" if source == ".csv" else "\n\n")
+    with pytest.raises(DataError, match="has no row"):
+        answer_file(job(tmp_path, source), Answering(), quiet)
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_file_of_another_format_is_refused_with_the_known_ones(tmp_path):
+    (tmp_path / "rows.txt").write_text("question\nq0\n")
+    with pytest.raises(ConfigError, match=r"there is no format '\.txt'"):
+        answer_file(job(tmp_path, ".txt"), Answering(), quiet)
+
+
+def test_more_rows_than_are_read_at_once_come_out_in_one_parquet_file(tmp_path):
+    rows = [{"id": str(n), "question": f"q{n}"} for n in range(2500)]
+    one = job(tmp_path, ".jsonl", ".parquet", rows=rows, part_rows=2000)
+    answer_file(one, Answering(), quiet)
+    written = pq.read_table(one.target).to_pylist()
+    assert [row["response"] for row in written] == [f"to q{n}" for n in range(2500)]
+
+
+def test_a_join_that_fails_before_its_first_row_leaves_no_target(tmp_path, monkeypatch):
+    one = job(tmp_path, ".jsonl", ".parquet")
+
+    def refuse(source):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(batch, "_as_batches", refuse)
+    with pytest.raises(BackendError, match="Input/output error"):
+        answer_file(one, Answering(), quiet)
+    assert not one.target.exists()
+    assert (one.parts / "000003.jsonl").exists()
+
+
+def test_cells_that_json_has_no_word_for_are_written_as_text(tmp_path):
+    moment = datetime(2026, 11, 25, tzinfo=UTC)
+    rows = [{"question": "q0", "raw": b"\x00\xff", "list": [1], "part": {"moment": moment}}]
+    one = job(tmp_path, ".parquet", ".jsonl", rows=rows)
+    answer_file(one, Answering(), quiet)
+    (written,) = read_jsonl(one.target)
+    assert (written["raw"], written["list"]) == ("00ff", [1])
+    assert written["part"]["moment"].startswith("2026-11-25")
+
+
+def test_rows_of_a_query_in_several_batches_are_kept_once(tmp_path):
+    batches = [pa.RecordBatch.from_pylist([{"question": f"q{n}"}]) for n in range(3)]
+    kept = write_rows(iter(batches), tmp_path / "answers.jsonl")
+    assert [row["question"] for row in pq.read_table(kept).to_pylist()] == ["q0", "q1", "q2"]
+    assert write_rows(iter(()), tmp_path / "answers.jsonl") == kept

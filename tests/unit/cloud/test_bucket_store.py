@@ -244,6 +244,19 @@ def test_a_worker_reads_its_config_by_its_address_in_a_bucket(
     assert read_config(artifact.uri) == {"name": "mine"}
 
 
+def test_another_machine_goes_on_from_what_was_kept(open_one):
+    one, two = open_one("one"), open_one("two")
+    for name in ("part-1", "part-2"):
+        path = one.scratch("key") / name
+        path.write_text(name)
+        one.keep("key", path)
+    (one.scratch("key") / "part-3").write_text("not kept")
+    found = {path.name: path.read_text() for path in two.scratch("key").iterdir()}
+    assert found == {"part-1": "part-1", "part-2": "part-2"}
+    two.clear_scratch("key")
+    assert list(open_one("three").scratch("key").iterdir()) == []
+
+
 def test_a_worker_beside_the_run_reads_the_copy(open_one, tmp_path, monkeypatch, faults):
     artifact = open_one("one").put_text('{"name":"mine"}')
     monkeypatch.chdir(tmp_path / "one")

@@ -155,6 +155,11 @@ def test_higher_is_better_is_judged_at_the_low_end():
     assert not judged_alone(Rule("rouge_l", better_than="untuned", by=0.05)).passed
 
 
+def test_a_figure_that_was_not_measured_refuses_whatever_its_limit():
+    for rule in (Rule("chrf", at_most=9.0), Rule("chrf", at_least=0.0)):
+        assert not judged_alone(rule).passed
+
+
 def test_at_most_is_judged_at_the_high_end_and_at_least_at_the_low_end():
     assert judged_alone(Rule("loss", at_most=2.9)).passed
     assert not judged_alone(Rule("loss", at_most=2.8)).passed

@@ -13,12 +13,15 @@ from llmops.errors import ConfigError, Refused
 from llmops.lineage.sweep import (
     Member,
     all_sweeps,
+    failed,
     find_sweep,
+    finished,
     member_id,
     open_sweep,
     sweep_id,
 )
 from llmops.processes import this_process
+from tests.fakes.many_runs import record as run_record
 
 ASKED = {"overrides": ["+experiment=words", "seed=1,2"]}
 
@@ -113,3 +116,61 @@ def test_a_clock_that_jumps_back_changes_no_order_and_loses_no_member(folder):
     folder.write(replace(first, written="2031-01-01T00:00:00+00:00"))
     folder.write(member(2, status="succeeded"))
     assert [one.number for one in folder.members()] == [1, 2]
+
+
+def test_members_change_numbers_and_money_one_at_a_time(folder):
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from llmops.lineage.sweep import SweepFolder\n"
+        "with SweepFolder(Path(sys.argv[1])).ledger():\n"
+        "    print('in', flush=True); time.sleep(float(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", script, str(folder.path), "0.3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"in\n"
+        with folder.ledger():
+            assert other.wait(5) == 0  # it was through before this one got in
+
+
+def test_a_beginning_that_fits_several_sweeps_names_them(tmp_path, folder):
+    other = open_sweep(tmp_path, "words-second", ASKED)
+    with pytest.raises(ConfigError, match="several sweeps start with 'words'") as told:
+        find_sweep(tmp_path, "words")
+    assert told.value.hint == ", ".join(sorted([folder.id, other.id]))
+    assert find_sweep(tmp_path, "words-second") == other
+
+
+def test_a_torn_sweep_is_listed_last_and_can_be_asked_for_anew(tmp_path, folder):
+    torn = open_sweep(tmp_path, "words-torn", ASKED)
+    (torn.path / "sweep.json").write_text('{"id": ')
+    assert [one.id for one in all_sweeps(tmp_path)] == [folder.id, torn.id]
+    with pytest.raises(ConfigError, match="holds no readable sweep") as told:
+        torn.asked()
+    assert told.value.hint == "python -m llmops sweeps list"
+    assert open_sweep(tmp_path, torn.id, ASKED).asked()["overrides"] == ASKED["overrides"]
+
+
+def test_a_member_that_fails_says_what_to_do(folder):
+    one = failed(member(1, step="tune"), Refused("over the budget", hint="raise it"))
+    assert (one.status, one.step, one.exit_code) == ("failed", None, 3)
+    assert (one.problem, one.hint) == ("over the budget", "raise it")
+    assert failed(member(1), Refused("no")).hint is None
+
+
+def test_a_member_that_ends_repeats_what_its_run_says(folder):
+    record = {
+        **run_record(7),
+        "status": "refused",
+        "error": {"problem": "the gate", "hint": ""},
+        "estimates": {"total": {"actual": {"money": {"value": 1.5}}}},
+    }
+    one = finished(member(1, step="gate"), record, 3)
+    assert (one.status, one.exit_code, one.step) == ("refused", 3, None)
+    assert (one.run_id, one.experiment) == (record["run_id"], "so_python")
+    assert (one.config_digest, one.seconds) == (record["config_digest"], record["seconds"])
+    assert (one.problem, one.hint, one.money) == ("the gate", None, 1.5)
+    assert one.steps == len(record["steps"])
+    assert one.cached_steps == sum(step["status"] == "cached" for step in record["steps"])
+    assert one.tuned_loss == record["metrics"]["contestants"]["tuned"]["loss"]["value"]
+    bare = finished(member(1), {**record, "error": None, "estimates": None, "metrics": None}, 0)
+    assert (bare.problem, bare.money, bare.tuned_loss) == (None, None, None)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from llmops.adapters.model.answers import Kept, KeptGenerator, identity
+from llmops.errors import BackendError
 from llmops.ports import Citation, GenerationSettings, Message, ModelReference, Response
 from tests.unit.steps.judging import Answerer
 
@@ -31,6 +36,9 @@ class World:
     def _open(self):
         self.opened += 1
         return self.model
+
+    def kept(self):
+        return Kept(self.folder / "answers.sqlite")
 
     def generator(self, *, fresh=False, model=MODEL, reference=REFERENCE):
         kept = Kept(self.folder / "answers.sqlite", fresh)
@@ -102,6 +110,47 @@ def test_after_a_crash_what_was_answered_is_there(world):
     assert len(world.model.asked) == 8
 
 
+class Breaks:
+    """Answers three chats and then does what it is told."""
+
+    can_score = False
+
+    def __init__(self, then):
+        self.then = then
+
+    def generate(self, asked, settings, progress):
+        for number, chat in enumerate(asked):
+            if number == 3:
+                self.then()
+            yield Response(chat[-1].text, "stop", 1, 1)
+
+
+def broken_off(world, then):
+    kept = Kept(world.folder / "answers.sqlite")
+    generator = KeptGenerator(kept, identity(MODEL, REFERENCE), False, lambda: Breaks(then))
+    list(generator.generate(chats(*"abcdefgh"), SETTINGS, quiet))
+
+
+def test_after_a_failure_of_the_service_only_the_rest_is_asked(world):
+    def fail():
+        raise BackendError("503", retryable=True)
+
+    with pytest.raises(BackendError):
+        broken_off(world, fail)
+    world.ask(*"abcdefgh")
+    assert [chat[-1].text for chat in world.model.asked] == list("defgh")
+
+
+def test_a_killed_process_leaves_every_answer_that_it_had_time_to_keep(world, monkeypatch):
+    monkeypatch.setattr("llmops.adapters.model.answers.KEEP_EVERY_S", 0.0)
+    child = os.fork()
+    if child == 0:
+        broken_off(world, lambda: os._exit(9))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    world.ask(*"abcdefgh")
+    assert [chat[-1].text for chat in world.model.asked] == list("defgh")
+
+
 def test_an_answer_comes_back_whole(world):
     answer = Response(
         "half \ud800", "stop", 3, 4, citations=(Citation(0, 4, uri="urn:x"),), latency_s=0.5
@@ -119,9 +168,51 @@ def test_a_likelihood_is_measured_once(world):
     assert world.opened == 1
 
 
-def test_no_text_of_a_question_is_kept_but_in_its_digest(world):
-    world.ask("a very private question BLOCK")
-    with sqlite3.connect(world.folder / "answers.sqlite") as connection:
-        rows = connection.execute("SELECT key, body FROM answers").fetchall()
-    connection.close()
-    assert "private" not in str(rows)
+# ------------------------------------------------------------ finding and removing
+
+
+def test_answers_about_a_text_are_found_and_removed_wherever_it_stands(world):
+    private = 'my "private"\nquestion, naïve \ud83d\ude00'.encode("utf-16", "surrogatepass")
+    private = private.decode("utf-16")
+    example = Message("user", f"Before: {private}"), Message("assistant", "so")
+    in_json = Message("user", json.dumps({"question": private}, ensure_ascii=False, indent=1))
+    asked = [(Message("user", private),), (*example, Message("user", "other")), (in_json,)]
+    list(world.generator().generate([*asked, *chats("other")], SETTINGS, quiet))
+    list(world.generator().score([(chats("other")[0], f"{private}!")], quiet))
+    kept = world.kept()
+    assert kept.about([f" {private} "]) == 4
+    assert kept.about([private], remove=True) == 4
+    assert (kept.about([private]), kept.about(["other"])) == (0, 1)
+    stored = (world.folder / "answers.sqlite").read_bytes()
+    assert b"private" not in stored
+
+
+def test_an_answer_that_says_the_text_is_about_it_too(world):
+    world.model._answer = lambda question: Response("it is Ada's", "stop", 3, 4)
+    world.ask("a", "b")
+    assert world.kept().about(["Ada"]) == 2
+
+
+def test_nothing_is_about_no_text(world):
+    world.ask("a")
+    assert world.kept().about(["", "  "], remove=True) == 0
+    assert world.kept().about([]) == 0
+
+
+def test_answers_of_no_use_for_long_can_go_and_use_renews_them(world):
+    world.ask("a", "b")
+    with closing(sqlite3.connect(world.folder / "answers.sqlite")) as connection, connection:
+        connection.execute("UPDATE kept SET used = '2020-01-01'")
+    world.ask("a")
+    last_year = datetime.now(UTC) - timedelta(days=365)
+    assert world.kept().unused(last_year) == 1
+    assert world.kept().unused(last_year, remove=True) == 1
+    world.ask("a", "b")
+    assert len(world.model.asked) == 3  # b again
+    assert world.kept().unused(datetime.now(UTC), remove=True) == 0
+
+
+def test_a_workspace_without_answers_has_none_to_remove(world):
+    assert world.kept().about(["x"], remove=True) == 0
+    assert world.kept().unused(datetime.now(UTC), remove=True) == 0
+    assert not (world.folder / "answers.sqlite").exists()

@@ -20,6 +20,7 @@ from llmops.adapters.scorer.guard import (
 from llmops.config.knowledge import SCORER_CATEGORIES
 from llmops.ports import Response, TokenScore
 from tests.unit.model import tiny_llama
+from tests.unit.safety import tiny_gemma
 
 
 def said(text, **fields):
@@ -93,11 +94,69 @@ def test_a_guard_that_gives_probabilities_scores_how_sure_it_is():
     assert scores["hate"] == 0.0
 
 
+def installed(monkeypatch, cache, kind, install):
+    """Put a tiny model into the cache as `models pull` does, and open it as a guard."""
+    monkeypatch.setenv("LLMOPS_CACHE", str(cache))
+    install(cache)
+    model = {name: value for name, value in tiny_llama.model_config().items() if name != "tuner"}
+    return catalog.adapter("scorer", {"kind": kind, "model": model})
+
+
+def test_a_shieldgemma_runs_here_and_scores_how_likely_it_says_yes(tmp_path, monkeypatch):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    scorer = installed(monkeypatch, tmp_path, "shieldgemma", tiny_gemma.install)
+    texts = ["how do i sort a list", "close the file", "x"]
+    found = scorer.score(texts)
+    assert len({tuple(one.values()) for one in found}) > 1
+    assert all(0 <= score <= 1 for one in found for score in one.values())
+
+    folder = tiny_gemma.folder(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    said = policy_question(texts[0], "harassment")
+    prompt = f"<start_of_turn>user\n{said}<end_of_turn>\n<start_of_turn>model\n"
+    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
+    with torch.no_grad():
+        logits = model(ids).logits[0, -1]
+    words = [tokenizer("Yes").input_ids[0], tokenizer("No").input_ids[0]]
+    expected = torch.softmax(logits[words], 0)[0].item()
+    assert found[0]["harassment"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_shieldgemma_that_says_neither_yes_nor_no_gives_no_score(tmp_path, monkeypatch):
+    scorer = installed(monkeypatch, tmp_path, "shieldgemma", tiny_gemma.install_speechless)
+    assert scorer.score(["how do i sort a list"]) == [None]
+
+
+def test_a_guard_of_another_architecture_is_no_model_that_answers(tmp_path, monkeypatch):
+    from llmops.errors import BackendError
+
+    with pytest.raises(BackendError, match="of type 'gemma2'"):
+        installed(monkeypatch, tmp_path, "llama_guard", tiny_gemma.install)
+
+
 @pytest.mark.parametrize("kind", ["llama_guard", "shieldgemma"])
 def test_a_model_of_random_weights_runs_and_its_nonsense_is_no_score(kind, tmp_path, monkeypatch):
-    monkeypatch.setenv("LLMOPS_CACHE", str(tmp_path))
-    tiny_llama.install(tmp_path)
-    model = {k: v for k, v in tiny_llama.model_config().items() if k != "tuner"}
-    scorer = catalog.adapter("scorer", {"kind": kind, "model": model})
+    scorer = installed(monkeypatch, tmp_path, kind, tiny_llama.install)
     assert scorer.score(["how do i sort a list", "x"]) == [None, None]
     assert "tiny llama" in scorer.description
+
+
+@pytest.mark.parametrize(
+    ("choice", "needs"),
+    [
+        ("profanity", []),
+        ("llama_guard", ["safety.scorer.model.source.revision=" + "0" * 40]),
+        ("shieldgemma", ["safety.scorer.model.endpoint=http://127.0.0.1:9/v1"]),
+        ("shieldgemma_here", ["safety.scorer.model.source.revision=" + "0" * 40]),
+    ],
+)
+def test_a_scorer_is_chosen_by_its_group_alone_and_brings_its_thresholds(choice, needs):
+    from llmops import api
+
+    config = api.validate(["+experiment=so_python", f"safety={choice}", *needs]).config
+    kind = config["safety"]["scorer"]["kind"]
+    assert config["safety"]["thresholds"]
+    assert set(config["safety"]["thresholds"]) <= set(SCORER_CATEGORIES[kind])
