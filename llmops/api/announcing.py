@@ -93,13 +93,16 @@ class Listeners:
         """Tell that a run is over, and what came of it; wait a while until all know."""
         told = {"begun": self.begun, "over": self.over}
         self._emit(lambda: openlineage.ended(record, at=_now(), **told))
-        listeners = [target.listener for target in self.targets]
         if self.tracker:
             self.tracker.finish(record)
-            listeners.append(self.tracker.listener)
+        called: tuple[_Listener, ...] = ()
         if record["status"] in self.notify.get("when", ()):
-            listeners += self._call_out(message(record))
-        self._wait(listeners)
+            called = tuple(self._call_out(message(record)))
+        self._wait(called)
+
+    def leave(self) -> None:
+        """Wait until all know what was told so far: the run goes on without this process."""
+        self._wait(())
 
     def _call_out(self, told: Mapping[str, Any]) -> Iterator[_Listener]:
         address, command = self.notify["webhook"], self.notify["command"]
@@ -108,7 +111,9 @@ class Listeners:
         if command:
             yield _Listener("command").telling(lambda: _pipe(command, told))
 
-    def _wait(self, listeners: Sequence[_Listener]) -> None:
+    def _wait(self, called: Sequence[_Listener]) -> None:
+        listeners = [*(target.listener for target in self.targets), *called]
+        listeners += [self.tracker.listener] if self.tracker else []
         until = time.monotonic() + DRAIN_S
         for listener in listeners:
             listener.close(until - time.monotonic())

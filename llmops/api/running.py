@@ -401,6 +401,7 @@ class _Runner:
     def _still_running(self, plan: Plan, exc: Unattended | None) -> Run:
         made = self._record(plan, "running", None if exc is None else _error(exc))
         self.folder.write_json("run.json", made)
+        self.listeners.leave()
         return Run(self.folder.path, made)
 
     def _finish(self, plan: Plan, status: str, error: dict[str, Any] | None) -> Run:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmops.api.ancestry import Registries, compare, registries, whole_ancestry
 from llmops.api.past import datasets, run_rows
@@ -176,7 +177,7 @@ def _datasets(graph: Ancestry, writer: _Writer) -> Section:
                 "card",
                 "Card",
                 ("entry", "value"),
-                tuple(SiteRow((str(key), str(value))) for key, value in one.card.items()),
+                tuple(SiteRow((str(key), _said(value))) for key, value in one.card.items()),
             ),
             *_lineage(graph, f"dataset:{one.name}"),
         ]
@@ -188,6 +189,15 @@ def _datasets(graph: Ancestry, writer: _Writer) -> Section:
     return Section(
         "datasets", "Datasets", ("version", "experiment", "runs", "models"), tuple(shown)
     )
+
+
+def _said(value: Any) -> str:
+    """Return an entry of a card as people read it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_said(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return words.NOTHING if value is None else str(value)
 
 
 def _models(known: Registries, graph: Ancestry, writer: _Writer) -> Section:

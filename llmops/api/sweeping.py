@@ -45,7 +45,7 @@ from llmops.lineage.sweep import (
 from llmops.plan.build import Plan, Selection
 from llmops.plan.side import Side, has_validation_rows, readers
 from llmops.ports import Store
-from llmops.processes import is_running, this_process
+from llmops.processes import still_running, this_process
 from llmops.secrecy import masked
 from llmops.steps import step_kinds
 
@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 
 GRAVITY = (5, 4, 1, 2, 3)  # a sweep ends with the gravest exit code of its members
 PARENT_POLL_S = 0.5
+GRACE_S = 30.0  # for a member to note that it was interrupted
+WATCHER = "llmops sweep watcher"
+_at_work = threading.Lock()  # held while this process runs a member
 INTERRUPTED = "it was interrupted"
 OVER_BUDGET = "the budget of the sweep is used up"
 Watch = Callable[[SweepFolder], contextlib.AbstractContextManager[object]]
@@ -342,7 +345,7 @@ def _carry_out(
     again = bool(options.selection.force or options.selection.start)
     _write_waiting(folder, prepared, again=again)
     folder.note(status="running", stopped=None)
-    task = _Task(folder.path, options, prepared.score_on, prepared.by, os.getpid())
+    task = _Task(folder.path, options, prepared.score_on, prepared.by, this_process())
     problem = None
     with watch(folder):
         try:
@@ -494,7 +497,7 @@ class _Task:
     options: SweepOptions
     score_on: Side
     by: Decides | None
-    parent: int
+    parent: Mapping[str, Any]  # the sweep's process
 
 
 def run_member(task: _Task, overrides: Sequence[str]) -> float | str | None:
@@ -620,25 +623,24 @@ def _reserve(folder: SweepFolder, task: _Task, progress: _Progress, plan: Plan) 
 
 
 @contextlib.contextmanager
-def _ends_with(parent: int) -> Iterator[None]:
-    """End this member when the sweep's process is gone: nobody would read what it does.
+def _ends_with(parent: Mapping[str, Any]) -> Iterator[None]:
+    """End this process, which a launcher keeps for members, when the sweep's process is gone.
 
-    In the sweep's own process there is nothing to watch.
+    In the sweep's own process there is nothing to watch; from another machine it is not seen. A
+    member at work is interrupted first and notes it.
     """
-    if os.getpid() == parent:
+    if parent == this_process() or still_running(parent) is None:
         yield
         return
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(PARENT_POLL_S):
-            if not is_running(parent):
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(PARENT_POLL_S)
-                return
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
+    if not any(thread.name == WATCHER for thread in threading.enumerate()):
+        threading.Thread(target=_watch, args=(parent,), daemon=True, name=WATCHER).start()
+    with _at_work:
         yield
-    finally:
-        over.set()
+
+
+def _watch(parent: Mapping[str, Any]) -> None:
+    while still_running(parent) is not False:
+        time.sleep(PARENT_POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    _at_work.acquire(timeout=GRACE_S)
+    os._exit(128 + signal.SIGTERM)  # a pool's process would wait for its next member for ever

@@ -45,9 +45,10 @@ def lineage_graph(document: Mapping[str, Any]) -> LineageGraph:
     edges = [one for one in edges if one["from"] in kept and one["to"] in kept]
     order = _in_order(kept, edges)
     marks = {id_: f"n{place}" for place, id_ in enumerate(order)}
-    layout = lay_out([_as_step(id_, marks, edges) for id_ in order])
+    drawn = [edge for edge in edges if not _goes_round(edge, edges)]
+    layout = lay_out([_as_step(id_, marks, drawn) for id_ in order])
     boxes = tuple(
-        Drawn(box, nodes[id_]["kind"], nodes[id_]["short"], id_ == document["start"])
+        Drawn(box, _kind(nodes[id_]), nodes[id_]["short"], id_ == document["start"])
         for id_, box in zip(order, layout.boxes, strict=True)
     )
     words = "; ".join(
@@ -89,6 +90,20 @@ def _in_order(kept: set[str], edges: Sequence[Mapping[str, str]]) -> list[str]:
     return list(order)
 
 
+def _goes_round(edge: Mapping[str, str], edges: Sequence[Mapping[str, str]]) -> bool:
+    """Say whether other edges lead from its beginning to its end: the line would say nothing."""
+    waiting = [one["to"] for one in edges if one["from"] == edge["from"] and one is not edge]
+    seen = {edge["from"]}
+    while waiting:
+        node = waiting.pop()
+        if node == edge["to"]:
+            return True
+        if node not in seen:
+            seen.add(node)
+            waiting += [one["to"] for one in edges if one["from"] == node]
+    return False
+
+
 def _as_step(
     id_: str, marks: Mapping[str, str], edges: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
@@ -101,6 +116,11 @@ def _taken(
     for edge in edges:
         if edge["to"] == id_:
             yield edge["from"], f"{marks[edge['from']]}.{edge['how']}"
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    """Return a thing's kind; of a file which output of which step it is."""
+    return " ".join(filter(None, (node["kind"], node["facts"].get("is"))))
 
 
 def _said(node: Mapping[str, Any]) -> str:

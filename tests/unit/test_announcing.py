@@ -119,6 +119,15 @@ def test_a_run_elsewhere_of_whose_step_only_the_end_is_seen_has_its_start_told(m
     assert kinds(written(made))[:2] == [("START", "ingest"), ("COMPLETE", "ingest")]
 
 
+def test_who_leaves_a_run_that_goes_on_elsewhere_has_told_what_there_was(made, listener):
+    server, world = listener
+    listeners = listening(made, lineage=[{"kind": "http", "url": server.url}])
+    server.faults.delay(0.2, "/api/v1/lineage")
+    listeners.started(going_on(made))
+    listeners.leave()
+    assert kinds(event for _, event in world.events) == [("START", "")]
+
+
 def test_a_webhook_and_a_command_are_told_once(made, listener, monkeypatch, tmp_path):
     server, _ = listener
     told = tmp_path / "told.json"

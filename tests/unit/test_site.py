@@ -95,3 +95,10 @@ def test_a_model_page_draws_its_lineage_with_words_for_those_who_do_not_see_it(s
     assert f"model so_python:1 registered run {RUN_ID}" in drawing
     assert drawing.count("<rect") > 3
     assert 'class="start"' in drawing
+
+
+def test_a_dataset_page_has_its_card_in_words(site):
+    (dataset,) = (site / "datasets").glob("*.html")
+    text = dataset.read_text()
+    assert "<td>train 193, validation 24, test 24</td>" in text
+    assert "{&#39;" not in text

@@ -45,3 +45,10 @@ def test_a_thing_that_nothing_led_to_is_one_box():
 def test_things_that_were_made_of_each_other_are_drawn_all_the_same():
     drawn = lineage_graph(document(("run:r", "file:f"), ("file:f", "run:r")))
     assert len(drawn.boxes) == 2
+
+
+def test_a_line_that_others_imply_is_said_and_not_drawn():
+    edges = (("run:r", "file:a"), ("file:a", "file:b"), ("run:r", "file:b"))
+    drawn = lineage_graph(document(*edges))
+    assert len(drawn.edges) == 2
+    assert "file b made run r" in drawn.words
