@@ -10,6 +10,7 @@ from typing import Any, cast
 from llmops.answering import exchange
 from llmops.answering.exchange import Answer, Asked
 from llmops.answering.model import OpenModel
+from llmops.config.knowledge import SCORERS_OF_RATINGS
 from llmops.errors import BackendError
 from llmops.ports import Chat, GenerationSettings, Message, Response
 from llmops.safety.decide import decide_output
@@ -59,7 +60,8 @@ def stream(
 
     A piece is shown once everything up to it has been judged, whole words only. If that blocks, no
     more pieces come, the model is stopped, and the answer says that it is blocked. Where the
-    policy may redact, nothing can be shown before the end, and the answer comes as one piece.
+    policy may redact, or judges by ratings that come with the whole answer, nothing can be shown
+    before the end, and the answer comes as one piece.
 
     Raises:
         BackendError: If the model fails before it has said anything.
@@ -68,7 +70,7 @@ def stream(
         yield exchange.refused(model, asked)
         return
     started = time.perf_counter()
-    held = _may_redact(model)
+    held = _may_redact(model) or model.scorer_kind in SCORERS_OF_RATINGS
     said = shown = ""
     response: Response | None = None
     pieces = cast(Any, model.generator.stream(asked.chat, settings or model.settings))

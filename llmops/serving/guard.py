@@ -193,7 +193,7 @@ class Guard:
 
     async def _preflight(self, send: Send) -> None:
         allowed = (
-            (b"access-control-allow-methods", b"GET, POST, DELETE"),
+            (b"access-control-allow-methods", b"GET, POST"),
             (b"access-control-allow-headers", b"authorization, content-type"),
             (b"access-control-max-age", b"600"),
         )

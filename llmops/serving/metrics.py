@@ -32,12 +32,6 @@ class Metrics:
         self.tokens = Counter(
             "llmops_tokens", "Tokens read and written", ["model", "version", "way"], **where
         )
-        self.errors = Counter(
-            "llmops_answer_errors",
-            "Answers that the model did not give",
-            ["model", "version"],
-            **where,
-        )
         self.answering = Gauge(
             "llmops_answering", "Requests in work", multiprocess_mode="livesum", **where
         )

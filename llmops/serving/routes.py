@@ -1,4 +1,4 @@
-"""The routes of our own: predict, feedback, models, sessions, health and metrics."""
+"""The routes of our own: predict, feedback, models, health and metrics."""
 
 from __future__ import annotations
 

@@ -390,7 +390,10 @@ def _check_labels(labels: dict[str, str]) -> None:
 
 
 def _check_request(body: dict[str, Any]) -> None:
-    _only(body, "contents", "systemInstruction", "safetySettings", "generationConfig", "labels")
+    known = ("contents", "systemInstruction", "safetySettings", "generationConfig", "labels")
+    _only(body, *known, "tools")
+    if body.get("tools", [{"googleSearch": {}}]) != [{"googleSearch": {}}]:
+        raise Refusal(400, f"Unknown tool in {body['tools']}")
     roles = [content.get("role") for content in body["contents"]]
     if not roles or roles != [("user", "model")[place % 2] for place in range(len(roles))]:
         raise Refusal(400, f"roles must alternate and begin with user: {roles}")
