@@ -86,7 +86,7 @@ lock: $(VENV)/.dev ## renew constraints.txt with the newest versions that pyproj
 		echo "# torch brings its own packages for CUDA, where it has any: they are not listed."; \
 		sed -E '/^(nvidia|cuda|triton)/d; s/\+[a-z0-9.]+$$//' $(VENV)/pins; } > $(PINS)
 
-peers: $(PEERS)/crucible/.installed $(PEERS)/mlflow/.installed $(PEERS)/submitit/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
+peers: $(PEERS)/crucible/.installed $(PEERS)/mlflow/.installed $(PEERS)/submitit/.installed $(PEERS)/lm_eval/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
 
 smoke-gcp: $(VENV)/.dev ## check a real project: PROJECT=my-project [BUCKET=gs://..] [REGION=..] [PARTS=..] [IMAGE=..] [TUNE=1]
 	@test -n '$(PROJECT)' || { echo 'say which project is billed:  make smoke-gcp PROJECT=my-project' >&2; exit 2; }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import call_verb, print_json
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,13 +36,7 @@ def main(argv: Sequence[str]) -> int:
         from llmops.cli import tuned
 
         return (tuned.tuned if argv[0] == "tuned" else tuned.import_)(argv[1:])
-    parser = _parser()
-    arguments, after_options = parser.parse_known_args(argv)
-    if wrong := [text for text in after_options if text.startswith("-") or "=" not in text]:
-        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
-    arguments.overrides += after_options
-    handled: int = arguments.command(arguments)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def parse_model(text: str) -> Wanted:
@@ -114,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(arguments: argparse.Namespace) -> int:
     versions = _registry(arguments).list()
     if arguments.json:
-        _print_json([asdict(version) for version in versions])
+        print_json([asdict(version) for version in versions])
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -140,7 +135,7 @@ def _show(arguments: argparse.Namespace) -> int:
     history = registry.history(version.name)
     if arguments.json:
         moves = [asdict(move) for move in history if version.version in (move.before, move.version)]
-        _print_json({**asdict(version), "history": moves})
+        print_json({**asdict(version), "history": moves})
         return 0
     _print_version(version, history)
     return 0
@@ -204,7 +199,7 @@ def _export(arguments: argparse.Namespace) -> int:
     chosen = _find(registry, parse_model(arguments.model))
     done = export(registry, chosen, _model(chosen, arguments), Path(arguments.out))
     if arguments.json:
-        _print_json({"folder": str(done.folder), "files": list(done.files), "bytes": done.bytes})
+        print_json({"folder": str(done.folder), "files": list(done.files), "bytes": done.bytes})
     else:
         print(f"{done.folder}: {', '.join(done.files)}, {size(done.bytes)}")
     return 0
@@ -225,7 +220,7 @@ def _model(version: ModelVersion, arguments: argparse.Namespace) -> Mapping[str,
 
 def _told(version: ModelVersion, text: str, arguments: argparse.Namespace) -> int:
     if arguments.json:
-        _print_json(asdict(version))
+        print_json(asdict(version))
     else:
         print(text)
     return 0
@@ -282,7 +277,3 @@ def _moved(move: AliasMove) -> str:
     back = "back " if move.event == "rollback" else ""
     before = "nothing" if move.before is None else str(move.before)
     return f"{move.alias} {back}from {before} to {move.version}: {move.reason}"
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

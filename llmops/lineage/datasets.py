@@ -123,6 +123,22 @@ def holding(found: Sequence[Dataset], key: str) -> list[Dataset]:
     return [each for each in found if each.sides and _holds(each, key)]
 
 
+def rows_of(held: Sequence[Dataset], key: str) -> list[Mapping[str, str]]:
+    """Return the question and the answer of the row of this key in each version that holds it.
+
+    By the names ``input_text`` and ``output_text``; see ``holding``.
+    """
+    import pyarrow.parquet as pq
+
+    wanted, chosen = ["input_text", "output_text"], [("row_key", "==", key)]
+    paths = [path for each in held for path in each.sides.values()]
+    return [
+        row
+        for path in paths
+        for row in pq.read_table(path, columns=wanted, filters=chosen).to_pylist()
+    ]
+
+
 def _holds(dataset: Dataset, key: str) -> bool:
     import pyarrow.parquet as pq
 

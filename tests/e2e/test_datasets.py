@@ -8,6 +8,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from llmops.adapters.model.answers import Answer, Kept
 from llmops.artifacts import reference
 
 DATA = ["run", "+experiment=so_python", "--limit", "300"]
@@ -91,8 +92,15 @@ def test_a_row_to_be_erased_names_every_version_that_holds_it(workspace):
     steps = json.loads((folder / "run.json").read_text())["steps"]
     (split,) = [step for step in steps if step["name"] == "split"]
     path = workspace / reference(split["outputs"]["train"]).uri.removeprefix("file://")
-    key = pq.read_table(path, columns=["row_key"])["row_key"][0].as_py()
+    (row,) = pq.read_table(path).slice(0, 1).to_pylist()
+    key, rendered = row["row_key"], row["input_text_instruct"]
+    kept = Kept(workspace / ".llmops" / "answers.sqlite")
+    kept.keep({n: Answer([["user", n]], {"text": "so"}) for n in (rendered, "another question")})
     told = llmops(workspace, "datasets", "erase", key)
+    assert (told["answers"], told["removed"]) == (1, False)
+    told = llmops(workspace, "datasets", "erase", key, "--answers")
+    assert (told["answers"], told["removed"]) == (1, True)
+    assert set(kept.find([rendered, "another question"])) == {"another question"}
     assert {each["method"] for each in told["datasets"]} == {"group", "hash"}
     absent = llmops(workspace, "datasets", "erase", "0" * 64)
     assert (absent["datasets"], absent["models"]) == ([], [])
