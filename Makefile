@@ -72,8 +72,10 @@ mutation: $(VENV)/.dev ## change that code in every small way, and count which c
 	$(BIN)/mutmut run
 	$(BIN)/python -m tests.faults.mutants -v
 
+bench-data: ROWS ?= 100000 300000 1000000 5000000
 bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
-	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 5000000 same
+	@$(BIN)/python benchmarks/data.py $(ROWS) same
+	@$(BIN)/python benchmarks/data_steps.py $(firstword $(ROWS))
 
 bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
 	@for file in $$(grep -l '^if __name__' benchmarks/*.py | grep -v benchmarks/data); do \

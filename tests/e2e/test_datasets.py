@@ -86,6 +86,28 @@ def test_a_card_is_shown_by_the_beginning_of_its_name(workspace):
     assert llmops(workspace, "datasets", "show", name[:-2])["card"]["dataset_version"] == name
 
 
+def test_a_card_says_where_its_rows_are_from_and_what_became_of_them(workspace):
+    for method in ("group", "hash"):
+        name = versions(workspace)[method]["name"]
+        card = llmops(workspace, "datasets", "show", name)["card"]
+        origin = card["origin"]
+        assert "posts_questions" in origin["query"]
+        assert origin["source"]["name"] == "duckdb://sample"
+        assert len(origin["tables"]) == 2
+        assert origin["rules"]["min_rows"] > 0
+        counts = origin["rows"]
+        assert counts["in"] == counts["good"] + counts["quarantined"] + counts["duplicates"]
+        assert counts["good"] == sum(card["rows"].values())
+        done = subprocess.run(
+            [sys.executable, "-m", "llmops", "datasets", "show", name],
+            env={**os.environ, "LLMOPS_WORKSPACE": str(workspace)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"| in | {counts['in']:,} |" in done.stdout
+
+
 def test_a_row_to_be_erased_names_every_version_that_holds_it(workspace):
     record = llmops(workspace, "runs", "list")[-1]
     folder = next((workspace / "runs" / "so_python").glob(f"{record['run_id']}*"))
