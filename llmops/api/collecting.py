@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops.adapters.catalog import open_registry, open_store
+from llmops.api.erasing import kept_answers
 from llmops.api.past import DEFAULT_STORE
 from llmops.config.project import workspace
 from llmops.errors import ConfigError, LlmopsError
@@ -27,7 +28,7 @@ BEGINS_WITHIN_S = 60.0  # a run that lives has a record by then
 
 @dataclass(frozen=True)
 class Collected:
-    """What was, or with ``dry_run`` would be, removed: runs by id, and what of the store."""
+    """What was, or with ``dry_run`` would be, removed: runs by id, of the store, kept answers."""
 
     dry_run: bool
     runs: tuple[str, ...]
@@ -35,6 +36,7 @@ class Collected:
     corrupt: tuple[str, ...]
     foreign_runs: int
     garbage: Garbage
+    answers: int
 
 
 def gc(
@@ -55,6 +57,7 @@ def gc(
     Args:
         keep: Keep this many of the newest runs of each experiment; all if None.
         older_than_days: Remove runs only if they are older; any age if None and ``keep`` is given.
+            Also removes the kept answers that have been of no use for so long.
         grace_hours: See above.
         dry_run: Remove nothing.
 
@@ -88,6 +91,10 @@ def gc(
     )
     begun = _begun(where, grace_hours)
     found = garbage.find_garbage(store, roots, _since(working, grace_hours))
+    answers = 0
+    if older_than_days is not None:
+        limit = datetime.now(UTC) - timedelta(days=older_than_days)
+        answers = kept_answers(where).unused(limit, remove=not dry_run)
     if not dry_run:
         for row in doomed:
             _discard(Path(row.folder), where)
@@ -105,6 +112,7 @@ def gc(
         tuple(corrupt),
         len(foreign),
         found,
+        answers,
     )
 
 
