@@ -72,8 +72,10 @@ mutation: $(VENV)/.dev ## change that code in every small way, and count which c
 	$(BIN)/mutmut run
 	$(BIN)/python -m tests.faults.mutants -v
 
+bench-data: ROWS ?= 100000 300000 1000000 5000000
 bench-data: $(VENV)/.dev ## measure data preparation against the notebook and `datasets`
-	@$(BIN)/python benchmarks/data.py 100000 300000 1000000 5000000 same
+	@$(BIN)/python benchmarks/data.py $(ROWS) same
+	@$(BIN)/python benchmarks/data_steps.py $(firstword $(ROWS))
 
 bench: $(VENV)/.dev $(VENV)/.model ## measure; figures go to benchmarks/out/
 	@for file in $$(grep -l '^if __name__' benchmarks/*.py | grep -v benchmarks/data); do \
@@ -86,7 +88,7 @@ lock: $(VENV)/.dev ## renew constraints.txt with the newest versions that pyproj
 		echo "# torch brings its own packages for CUDA, where it has any: they are not listed."; \
 		sed -E '/^(nvidia|cuda|triton)/d; s/\+[a-z0-9.]+$$//' $(VENV)/pins; } > $(PINS)
 
-peers: $(PEERS)/crucible/.installed $(PEERS)/mlflow/.installed $(PEERS)/submitit/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
+peers: $(PEERS)/crucible/.installed $(PEERS)/mlflow/.installed $(PEERS)/submitit/.installed $(PEERS)/lm_eval/.installed ## install what tests compare with into .venv-peers; tests skip it where it cannot be had
 
 smoke-gcp: $(VENV)/.dev ## check a real project: PROJECT=my-project [BUCKET=gs://..] [REGION=..] [PARTS=..] [IMAGE=..] [TUNE=1]
 	@test -n '$(PROJECT)' || { echo 'say which project is billed:  make smoke-gcp PROJECT=my-project' >&2; exit 2; }

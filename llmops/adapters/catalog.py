@@ -55,6 +55,9 @@ ADAPTERS: Mapping[str, Mapping[str, Entry]] = {
         ),
         "openai": Entry("llmops.adapters.model.openai", "open_generator", "serve"),
         "palm": Entry("llmops.adapters.model.palm", "open_generator", "gcp", cloud=True),
+        "google_evaluation": Entry(
+            "llmops.adapters.model.google_evaluation", "open_generator", "gcp", cloud=True
+        ),
     },
     "shelf": {
         "gemini": Entry("llmops.adapters.model.gemini_shelf", "open_shelf", "gcp", cloud=True),

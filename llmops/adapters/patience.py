@@ -88,7 +88,7 @@ def retry_after(exc: Any) -> float | None:
     That is the header ``Retry-After``, as seconds or as a date, or Google's ``RetryInfo``.
     https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """
-    headers = getattr(getattr(exc, "response", None), "headers", None) or {}
+    headers = getattr(getattr(exc, "response", exc), "headers", None) or {}
     told = next((v for name, v in headers.items() if name.lower() == "retry-after"), None)
     if told is None:
         return _retry_info(getattr(exc, "details", None))

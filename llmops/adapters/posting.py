@@ -10,7 +10,7 @@ from llmops.adapters.secrets import reveal
 from llmops.errors import BackendError, ConfigError
 from llmops.secrecy import masked
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 5.0
 
 
 def post(address: str, body: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmops.api.ancestry import compare, lineage
     from llmops.api.answering import find_model, open_model, predict, serve_config
     from llmops.api.collecting import Collected, gc
+    from llmops.api.erasing import Erasure, erase
     from llmops.api.exporting import export_to_mlflow, export_to_tensorboard
     from llmops.api.gates import check_gate
     from llmops.api.monitoring import monitor, schedule_monitor
@@ -63,6 +64,10 @@ _MODULES = {
     "collecting": (
         "Collected",
         "gc",
+    ),
+    "erasing": (
+        "Erasure",
+        "erase",
     ),
     "exporting": (
         "export_to_mlflow",
@@ -136,6 +141,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "EVERYTHING",
     "Collected",
+    "Erasure",
     "Import",
     "Run",
     "Site",
@@ -150,6 +156,7 @@ __all__ = [
     "datasets",
     "diff",
     "diff_prompts",
+    "erase",
     "export_to_mlflow",
     "export_to_tensorboard",
     "find_model",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops.adapters.catalog import open_registry, open_store
+from llmops.api.erasing import kept_answers
 from llmops.api.past import DEFAULT_STORE
 from llmops.config.project import workspace
 from llmops.errors import ConfigError, LlmopsError
@@ -26,7 +27,7 @@ GRACE_HOURS = 1.0  # what was written since may not be named yet
 
 @dataclass(frozen=True)
 class Collected:
-    """What was, or with ``dry_run`` would be, removed: runs by id, and what of the store."""
+    """What was, or with ``dry_run`` would be, removed: runs by id, of the store, kept answers."""
 
     dry_run: bool
     runs: tuple[str, ...]
@@ -34,6 +35,7 @@ class Collected:
     corrupt: tuple[str, ...]
     foreign_runs: int
     garbage: Garbage
+    answers: int
 
 
 def gc(
@@ -54,6 +56,7 @@ def gc(
     Args:
         keep: Keep this many of the newest runs of each experiment; all if None.
         older_than_days: Remove runs only if they are older; any age if None and ``keep`` is given.
+            Also removes the kept answers that have been of no use for so long.
         grace_hours: See above.
         dry_run: Remove nothing.
 
@@ -87,6 +90,10 @@ def gc(
     )
     begun = _begun(where, grace_hours)
     found = garbage.find_garbage(store, roots, _since(working, grace_hours))
+    answers = 0
+    if older_than_days is not None:
+        limit = datetime.now(UTC) - timedelta(days=older_than_days)
+        answers = kept_answers(where).unused(limit, remove=not dry_run)
     if not dry_run:
         for row in doomed:
             _discard(Path(row.folder), where)
@@ -104,6 +111,7 @@ def gc(
         tuple(corrupt),
         len(foreign),
         found,
+        answers,
     )
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.adapters.posting import post
 from llmops.api.answering import serve_config
 from llmops.config.project import workspace
 from llmops.errors import BackendError, ConfigError, DataError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from llmops.engines.vertex_schedule import Scheduled
 
 SCHEDULE = "llmops-monitor"  # the one of that name in a project and region
-WEBHOOK_TIMEOUT_S = 10.0
 _SQL = """
 SELECT strftime(answers.time, '%Y-%m-%d') AS day, question, question_characters, answer, blocked,
        finish_reason = 'error' AS failed, latency_s, cost, scores, said.rating AS rating
@@ -297,23 +297,11 @@ def _acted(alert: Mapping[str, Any], report: Mapping[str, Any], page: Path) -> s
 
 
 def _tell(address: str, message: Mapping[str, Any]) -> None:
-    import urllib.error
-    import urllib.request
-
-    from llmops.adapters.secrets import reveal
-
-    url = reveal(address)
-    if not url.startswith(("https://", "http://")):
-        raise ConfigError("monitor.alert.webhook is no http address", hint="https://...")
-    body = json.dumps(message).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_S):
-            return
-    except (urllib.error.URLError, TimeoutError, OSError) as exc:
-        reason = getattr(exc, "reason", exc)
+        post(address, message)
+    except BackendError as exc:
         raise BackendError(
-            f"the alert could not be sent: {reason}",
+            f"the alert could not be sent: {exc.problem}",
             hint=f"the page is written: {message['page']}",
             retryable=True,
         ) from exc

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import call_verb, print_json
+
 if TYPE_CHECKING:
     from llmops.lineage.datasets import Dataset
 
@@ -16,9 +18,7 @@ SUMMARY = "list dataset versions, show a card, compare two, find who holds a row
 
 def main(argv: Sequence[str]) -> int:
     """Look at the workspace's dataset versions."""
-    arguments = _parser().parse_args(argv)
-    handled: int = arguments.command(arguments)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         "erase", help="name every version and model that hold a row, and how to leave it out"
     )
     erasing.add_argument("key", metavar="KEY", help="the row's key, 64 hex digits")
+    erasing.add_argument(
+        "--answers", action="store_true", help="remove the answers about it that are kept"
+    )
     erasing.set_defaults(command=_erase)
     for verb in (listing, showing, comparing, erasing):
         verb.add_argument("--json", action="store_true", help="print JSON")
@@ -56,7 +59,7 @@ def _known() -> list[Dataset]:
 def _list(arguments: argparse.Namespace) -> int:
     found = _known()
     if arguments.json:
-        _print_json([_row(each) for each in found])
+        print_json([_row(each) for each in found])
         return 0
     from rich.console import Console
     from rich.table import Column, Table
@@ -98,7 +101,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     each = pick(_known(), arguments.version)
     if arguments.json:
-        _print_json({**_row(each), "card": each.card})
+        print_json({**_row(each), "card": each.card})
     else:
         print(card_markdown(each.card), end="")
         print(f"\nruns: {', '.join(each.runs)}\nmodels: {', '.join(each.models) or 'none'}")
@@ -111,7 +114,7 @@ def _diff(arguments: argparse.Namespace) -> int:
     found = _known()
     told = difference(pick(found, arguments.before), pick(found, arguments.after))
     if arguments.json:
-        _print_json(asdict(told))
+        print_json(asdict(told))
         return 0
     print(f"{told.before} -> {told.after}")
     print(f"rows: {told.added:,} added, {told.removed:,} removed, {told.kept:,} kept")
@@ -131,24 +134,20 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _erase(arguments: argparse.Namespace) -> int:
-    from llmops.lineage.datasets import holding
+    from llmops import api
 
-    found = _known()
-    held = holding(found, arguments.key)
-    unknown = [each.name for each in found if not each.sides]
-    models = sorted({model for each in held for model in each.models})
+    found = api.erase(arguments.key, remove_answers=arguments.answers)
     if arguments.json:
-        _print_json(
-            {"datasets": [_row(e) for e in held], "models": models, "not_searched": unknown}
-        )
+        told = {**vars(found), "datasets": [_row(each) for each in found.held]}
+        del told["held"]
+        print_json(told)
         return 0
-    print(f"datasets that hold the row: {', '.join(each.name for each in held) or 'none'}")
-    print(f"models tuned on them: {', '.join(models) or 'none'}")
-    if unknown:
-        print(f"not searched, for their rows are not kept: {', '.join(unknown)}")
+    print(f"datasets that hold the row: {', '.join(each.name for each in found.held) or 'none'}")
+    print(f"models tuned on them: {', '.join(found.models) or 'none'}")
+    if found.not_searched:
+        print(f"not searched, for their rows are not kept: {', '.join(found.not_searched)}")
+    print(f"{'removed' if found.removed else 'kept'} answers about it: {found.answers}")
+    if found.answers and not found.removed:
+        print(f"to remove those:  llmops datasets erase {arguments.key} --answers")
     print(f"to leave it out from now on:  'dataset.rules.erased=[{arguments.key}]'")
     return 0
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

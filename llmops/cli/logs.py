@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from llmops.cli.verbs import call_verb, print_json
 
 if TYPE_CHECKING:
     from llmops.traffic.log import TrafficLog
@@ -23,9 +24,7 @@ _EPILOG = """examples:
 
 def main(argv: Sequence[str]) -> int:
     """Query, review or expire the log."""
-    given = _parser().parse_args(argv)
-    handled: int = given.command(given)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +64,7 @@ def _query(given: argparse.Namespace) -> int:
 
     names, found = rows(_folder(given), sql_of(given.sql))
     if given.json:
-        _print_json([{name: _plain(value) for name, value in row.items()} for row in found])
+        print_json([{name: _plain(value) for name, value in row.items()} for row in found])
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -91,7 +90,7 @@ def _feedback(given: argparse.Namespace) -> int:
         overrides=given.overrides,
     )
     if given.json:
-        _print_json({"answer_id": given.id})
+        print_json({"answer_id": given.id})
     else:
         print(f"{given.id}: noted")
     return 0
@@ -102,7 +101,7 @@ def _reviewed(given: argparse.Namespace) -> int:
 
     done = write_reviewed(_folder(given), given.out)
     if given.json:
-        _print_json({**vars(done), "out": str(given.out)})
+        print_json({**vars(done), "out": str(given.out)})
         return 0
     print(f"{given.out}: {done.written:,} rows, {done.corrected:,} of them corrected")
     left_out = ("disliked", "blocked", "without_content", "repeated")
@@ -118,7 +117,7 @@ def _expire(given: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     segments, turns = _log(given).expire(now), open_sessions(config).expire(now)
     if given.json:
-        _print_json({"segments": segments, "turns": turns})
+        print_json({"segments": segments, "turns": turns})
     else:
         print(f"removed {segments:,} segments of the log and {turns:,} turns of old sessions")
     return 0
@@ -158,7 +157,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value if isinstance(value, bool | int | float | str | None) else str(value)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import call_verb, print_json
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def main(argv: Sequence[str]) -> int:
         from llmops.cli import tuned
 
         return (tuned.tuned if argv[0] == "tuned" else tuned.import_)(argv[1:])
-    arguments = _parser().parse_args(argv)
-    handled: int = arguments.command(arguments)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def parse_model(text: str) -> Wanted:
@@ -108,9 +107,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    versions = _registry(arguments, _deploy(arguments)).list()
+    versions = _registry(arguments).list()
     if arguments.json:
-        _print_json([asdict(version) for version in versions])
+        print_json([asdict(version) for version in versions])
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -131,12 +130,12 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    registry = _registry(arguments, _deploy(arguments))
+    registry = _registry(arguments)
     version = _find(registry, parse_model(arguments.model))
     history = registry.history(version.name)
     if arguments.json:
         moves = [asdict(move) for move in history if version.version in (move.before, move.version)]
-        _print_json({**asdict(version), "history": moves})
+        print_json({**asdict(version), "history": moves})
         return 0
     _print_version(version, history)
     return 0
@@ -146,7 +145,7 @@ def _promote(arguments: argparse.Namespace) -> int:
     from llmops.api.registering import promote
 
     deploy = _deploy(arguments)
-    registry = _registry(arguments, deploy)
+    registry = _registry(arguments)
     alias = arguments.to or deploy["promote_to"]
     if alias is None:
         raise ConfigError("deploy.promote_to is null", hint="name an alias:  --to champion")
@@ -157,7 +156,7 @@ def _promote(arguments: argparse.Namespace) -> int:
 
 def _rollback(arguments: argparse.Namespace) -> int:
     deploy = _deploy(arguments)
-    registry = _registry(arguments, deploy)
+    registry = _registry(arguments)
     wanted = parse_model(arguments.model)
     alias = wanted.version or deploy["promote_to"]
     if alias is None or alias.isdecimal():
@@ -167,7 +166,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    registry = _registry(arguments, _deploy(arguments))
+    registry = _registry(arguments)
     wanted = parse_model(arguments.model)
     if wanted.version is None:
         raise ConfigError("no version is named", hint=f"for example {wanted.name}:3")
@@ -181,7 +180,7 @@ def _card(arguments: argparse.Namespace) -> int:
     from llmops.api.registering import card
     from llmops.lineage.model_card import markdown
 
-    registry = _registry(arguments, _deploy(arguments))
+    registry = _registry(arguments)
     made = card(registry, _find(registry, parse_model(arguments.model)))
     if arguments.json:
         print(json.dumps(made, indent=1, ensure_ascii=False, default=str))
@@ -196,11 +195,11 @@ def _export(arguments: argparse.Namespace) -> int:
     from llmops.api.registering import export
     from llmops.report.words import size
 
-    registry = _registry(arguments, _deploy(arguments))
+    registry = _registry(arguments)
     chosen = _find(registry, parse_model(arguments.model))
     done = export(registry, chosen, _model(chosen, arguments), Path(arguments.out))
     if arguments.json:
-        _print_json({"folder": str(done.folder), "files": list(done.files), "bytes": done.bytes})
+        print_json({"folder": str(done.folder), "files": list(done.files), "bytes": done.bytes})
     else:
         print(f"{done.folder}: {', '.join(done.files)}, {size(done.bytes)}")
     return 0
@@ -221,7 +220,7 @@ def _model(version: ModelVersion, arguments: argparse.Namespace) -> Mapping[str,
 
 def _told(version: ModelVersion, text: str, arguments: argparse.Namespace) -> int:
     if arguments.json:
-        _print_json(asdict(version))
+        print_json(asdict(version))
     else:
         print(text)
     return 0
@@ -233,15 +232,10 @@ def _deploy(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return group("deploy", arguments.overrides)
 
 
-def _registry(arguments: argparse.Namespace, deploy: Mapping[str, Any]) -> Registry:
-    from llmops.adapters.catalog import adapter, in_cloud
-    from llmops.config.compose import group
-    from llmops.config.project import workspace
+def _registry(arguments: argparse.Namespace) -> Registry:
+    from llmops.api.answering import open_registry
 
-    chosen = deploy["registry"]
-    environment = group("env", arguments.overrides) if in_cloud("registry", chosen) else None
-    registry: Registry = adapter("registry", chosen, workspace(), environment=environment)
-    return registry
+    return open_registry(arguments.overrides)
 
 
 def _find(registry: Registry, wanted: Wanted) -> ModelVersion:
@@ -283,7 +277,3 @@ def _moved(move: AliasMove) -> str:
     back = "back " if move.event == "rollback" else ""
     before = "nothing" if move.before is None else str(move.before)
     return f"{move.alias} {back}from {before} to {move.version}: {move.reason}"
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import print_json
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def _one(given: argparse.Namespace) -> int:
     finally:
         log.close()
     if given.raw:
-        _print_json(found.raw)
+        print_json(found.raw)
     elif given.json:
         from llmops.answering.exchange import as_json
 
-        _print_json({"id": identity, **as_json(found, model, raw=True)})
+        print_json({"id": identity, **as_json(found, model, raw=True)})
     else:
         show(found, model, identity, text=not given.stream)
     return BACKEND_FAILED if found.error is not None else 0
@@ -231,7 +231,7 @@ def sql_of(text: str) -> str:
 
 def _tell(done: Done, given: argparse.Namespace) -> None:
     if given.json:
-        _print_json({**vars(done), "out": str(given.out)})
+        print_json({**vars(done), "out": str(given.out)})
         return
     print(f"{given.out}: {done.rows:,} rows answered, {done.blocked:,} blocked", end="")
     print(f", {done.failed:,} failed (see response_error)" if done.failed else "", end="")
@@ -241,7 +241,3 @@ def _tell(done: Done, given: argparse.Namespace) -> None:
 def printable(text: str) -> str:
     """Return text that cannot steer a terminal."""
     return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

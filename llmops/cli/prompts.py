@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import call_verb, print_json
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ REFUSED = 3
 
 def main(argv: Sequence[str]) -> int:
     """Look at the project's prompts."""
-    arguments = _parser().parse_args(argv)
-    handled: int = arguments.command(arguments)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +64,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
     found = [_row(api.prompt(name)) for name in api.prompt_names()]
     if arguments.json:
-        _print_json(found)
+        print_json(found)
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -93,7 +92,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     prompt = api.prompt(arguments.name, arguments.overrides)
     if arguments.json:
-        _print_json({**asdict(prompt), "digest": prompt.digest()})
+        print_json({**asdict(prompt), "digest": prompt.digest()})
         return 0
     print(f"{prompt.name}  version {prompt.version or 'not given'}  digest {prompt.digest()[:12]}")
     for title, text in (
@@ -119,7 +118,7 @@ def _render(arguments: argparse.Namespace) -> int:
         prompt, question, model=group("model", [f"model={arguments.model}"])
     )
     if arguments.json:
-        _print_json(asdict(rendered))
+        print_json(asdict(rendered))
         return 0
     for turn in rendered.chat:
         print(f"[{turn.role}]\n{_indented(turn.text)}")
@@ -168,7 +167,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 
     found = api.diff_prompts(api.prompt(arguments.name), api.prompt(arguments.other))
     if arguments.json:
-        _print_json([{"what": what, "before": a, "after": b} for what, a, b in found])
+        print_json([{"what": what, "before": a, "after": b} for what, a, b in found])
         return 0
     for what, before, after in found:
         print(f"{what}:\n  - {_shown(before)}\n  + {_shown(after)}")
@@ -180,7 +179,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
     tried = api.try_prompt(api.prompt(arguments.name, arguments.overrides), arguments.answer)
     if arguments.json:
-        _print_json([asdict(one) for one in tried])
+        print_json([asdict(one) for one in tried])
     else:
         for one in tried:
             print(f"{'holds ' if one.passed else 'FAILED'}  {one.name}: {one.found}")
@@ -196,7 +195,3 @@ def _shown(value: object) -> str:
 
 def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.split("\n"))
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

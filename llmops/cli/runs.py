@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import call_verb
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ BAD = ("corrupt", "failed", "died")
 
 def main(argv: Sequence[str]) -> int:
     """Do what the verb says to the workspace's runs."""
-    arguments = _parser().parse_args(argv)
-    handled: int = arguments.command(arguments)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +84,9 @@ def _add_others(verbs: Any) -> None:
     tagging.set_defaults(command=_tag)
     clearing = verbs.add_parser("gc", help="remove old runs, and what then nothing reaches")
     clearing.add_argument("--keep", type=int, metavar="N", help="newest runs of each experiment")
-    clearing.add_argument("--older-than", type=float, metavar="DAYS", help="only older runs")
+    clearing.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="only older runs; and kept answers"
+    )
     clearing.add_argument(
         "--grace-hours", type=float, default=1.0, metavar="H", help="leave what is newer; default 1"
     )
@@ -255,6 +256,8 @@ def _told(done: Collected) -> str:
         f"keeps {count(done.kept_runs, 'run')}, {count(found.kept_objects, 'object')}: "
         f"{size(found.kept_bytes)}",
     ]
+    if done.answers:
+        lines.append(f"{verb} {count(done.answers, 'kept answer')} that nothing used since")
     if done.corrupt:
         lines.append(f"corrupt, and kept with all they made: {', '.join(done.corrupt)}")
     if done.foreign_runs:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.pace import Paces
 from llmops.report import words
 from llmops.report.results import (
     Cell,
@@ -181,6 +182,7 @@ class RunScreen:
         self._plain_seconds = plain_seconds
         self._started: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._paces = Paces()
         self._bars: dict[str, TaskID] = {}
         self._live: Progress | None = None
 
@@ -196,23 +198,25 @@ class RunScreen:
         """Show one event; kinds of events that this version does not know are passed over."""
         step = str(event["step"])
         if event["event"] == "start":
-            self._started[step] = self._told[step] = self._clock()
+            now = self._started[step] = self._told[step] = self._clock()
+            self._paces.start(step, now)
         elif event["event"] == "progress":
             self._progress(step, event)
         elif event["event"] == "end":
             self._end(step, event)
 
     def _progress(self, step: str, event: Mapping[str, Any]) -> None:
-        if self._console.is_interactive:
-            self._bar(step, event)
-            return
         now = self._clock()
+        amount = _joined(_amount(event), self._paces.told(step, event, now))
+        if self._console.is_interactive:
+            self._bar(step, event, amount)
+            return
         if now - self._told.setdefault(step, now) >= self._plain_seconds:
             self._told[step] = now
             taken = words.seconds(now - self._started.get(step, now))
-            _say(_joined(step, _amount(event), str(event.get("note") or ""), taken), self._console)
+            _say(_joined(step, amount, str(event.get("note") or ""), taken), self._console)
 
-    def _bar(self, step: str, event: Mapping[str, Any]) -> None:
+    def _bar(self, step: str, event: Mapping[str, Any], amount: str) -> None:
         live = self._progress_display()
         total = event.get("total")
         if step not in self._bars:
@@ -222,7 +226,7 @@ class RunScreen:
             completed=event.get("done") or 0,
             total=total,
             refresh=True,
-            amount=_amount(event),
+            amount=amount,
             note=_printable(str(event.get("note") or "")),
         )
 

@@ -6,14 +6,14 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from llmops.cli.verbs import call_verb
+
 SUMMARY = "list sweeps, show one, run what is missing of one"
 
 
 def main(argv: Sequence[str]) -> int:
     """List, show or resume sweeps."""
-    arguments = _parser().parse_args(argv)
-    handled: int = arguments.command(arguments)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:

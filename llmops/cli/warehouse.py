@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.cli.verbs import call_verb, print_json
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ LONGEST_CELL = 120  # characters on the screen; --json prints everything
 
 def main(argv: Sequence[str]) -> int:
     """Show or load tables of the chosen warehouse."""
-    arguments = _parser().parse_args(argv)
-    handled: int = arguments.command(arguments)
-    return handled
+    return call_verb(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +75,7 @@ def _count(text: str) -> int:
 def _tables(arguments: argparse.Namespace) -> int:
     tables = _warehouse(arguments.overrides).tables()
     if arguments.json:
-        _print_json([asdict(table) for table in tables])
+        print_json([asdict(table) for table in tables])
         return 0
     from rich.table import Table
 
@@ -132,7 +130,7 @@ def _print_rows(
     names: Sequence[str], rows: Sequence[Mapping[str, Any]], arguments: argparse.Namespace
 ) -> int:
     if arguments.json:
-        _print_json([{name: _plain(value) for name, value in row.items()} for row in rows])
+        print_json([{name: _plain(value) for name, value in row.items()} for row in rows])
     elif not rows:
         _print("no rows")
     elif len(names) > WIDEST_TABLE:
@@ -176,7 +174,7 @@ def _load(arguments: argparse.Namespace) -> int:
     with Console(stderr=True).status(f"loading {arguments.file} ({size:,} bytes)"):
         table = warehouse.load(arguments.table, arguments.file, replace_table=arguments.replace)
     if arguments.json:
-        _print_json(asdict(table))
+        print_json(asdict(table))
         return 0
     columns = ", ".join(f"{column.name} {column.type}" for column in table.columns)
     _print(f"{table.name}: {_number(table.rows)} rows, version {table.version[:12]}")
@@ -197,7 +195,7 @@ def _load_dump(warehouse: DuckDBWarehouse, arguments: argparse.Namespace) -> int
             replace_table=arguments.replace,
         )
     if arguments.json:
-        _print_json({"tables": [asdict(t) for t in tables], "terms": TERMS_ID, "says": TERMS})
+        print_json({"tables": [asdict(t) for t in tables], "terms": TERMS_ID, "says": TERMS})
         return 0
     for table in tables:
         _print(f"{table.name}: {_number(table.rows)} rows, version {table.version[:12]}")
@@ -281,7 +279,3 @@ def _print(what: RenderableType) -> None:
     from rich.console import Console
 
     Console(markup=False, highlight=False).print(what)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

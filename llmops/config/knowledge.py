@@ -35,8 +35,8 @@ SCORERS_OF_RATINGS: Mapping[str, tuple[str, ...]] = {"gemini": ("gemini",)}
 # The metrics that are built in; a project brings others by `project.metrics`.
 METRICS = (
     *("loss", "perplexity", "rouge_l", "chrf", "bleu", "exact_match", "semantic_similarity"),
-    *("valid_json", "valid_output", "code_parses", "refusal", "empty", "length", "latency"),
-    *("cost", "judge", "truncated", "blocked"),
+    *("valid_json", "valid_output", "code_parses", "code_passes", "refusal", "empty"),
+    *("length", "latency", "cost", "judge", "truncated", "blocked"),
 )
 
 # The engines whose tasks run on other machines than the command.
@@ -51,6 +51,7 @@ class Provider:
     """What the models of one ``model.kind`` can do; ``docs/providers.md`` shows the same table.
 
     ``can_score``: they give the probability of a text that they did not write themselves.
+    ``only_judges``: they judge answers as ``judge.model``, and give none.
     ``can_search``: they can search the web for themselves.
     ``tunes``: there is a tuner for them. ``formats``: the formats of JSONL that it sends, for whose
     files there may be limits; none: it reads the rows themselves. ``regions``: where it tunes, and
@@ -59,6 +60,7 @@ class Provider:
 
     can_score: bool
     tunes: bool = True
+    only_judges: bool = False
     can_search: bool = False
     formats: tuple[str, ...] = ()
     regions: Mapping[str, tuple[str, ...]] | None = None
@@ -75,6 +77,7 @@ PROVIDERS: Mapping[str, Provider] = {
         regions={"us-central1": ("us-central1", "us"), "europe-west4": ("europe-west4", "eu")},
     ),
     "palm": Provider(can_score=False, tunes=False),
+    "google_evaluation": Provider(can_score=False, tunes=False, only_judges=True),
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from llmops.config import elsewhere, returned_columns
 from llmops.config.knowledge import (
+    ENGINES_ELSEWHERE,
     METRICS,
     PROVIDERS,
     SCHEMA_CHANGES,
@@ -314,6 +315,22 @@ def provider_tunes(config: Config) -> Iterator[Mistake]:
         )
 
 
+def models_give_answers(config: Config) -> Iterator[Mistake]:
+    """A service that only judges is asked for no answer."""
+    models: dict[KeyPath, Mapping[str, Any]] = {("model",): config["model"]}
+    compared = (config.get("comparison") or {}).get("models") or {}
+    models |= {("comparison", "models", name): model for name, model in compared.items()}
+    for path, model in models.items():
+        provider = PROVIDERS.get(model["kind"])
+        if provider is not None and provider.only_judges:
+            yield Mistake(
+                (*path, "kind"),
+                "a model that answers questions",
+                f"'{model['kind']}', which only judges answers",
+                "use it as judge.model: judge=google",
+            )
+
+
 def provider_can_search(config: Config) -> Iterator[Mistake]:
     """The provider's own search is asked only of a provider that has one."""
     kind = config["model"]["kind"]
@@ -358,17 +375,34 @@ def metrics_exist(config: Config) -> Iterator[Mistake]:
 
 
 def metrics_have_what_they_need(config: Config) -> Iterator[Mistake]:
-    """An encoder for similarity, prices for cost, a judge for verdicts."""
+    """An encoder for similarity, prices for cost, a judge for verdicts, a sandbox for code."""
     lacking = {
         "semantic_similarity": (config.get("encoder"), "encoder=minilm"),
         "cost": (config["evaluation"].get("prices"), "set evaluation.prices"),
         "judge": (config.get("judge"), "judge=helpfulness and a pipeline with a judge step"),
+        "code_passes": (
+            config["evaluation"].get("sandbox"),
+            "allow running it: evaluation.sandbox={timeout_s: 10, max_memory_mb: 512}",
+        ),
     }
     for number, metric in enumerate(config["evaluation"]["metrics"]):
         found, hint = lacking.get(metric, (True, ""))
         if not found:
             path = ("evaluation", "metrics", str(number))
             yield Mistake(path, "a metric that has what it needs", f"'{metric}'", hint)
+
+
+def code_runs_in_a_sandbox(config: Config) -> Iterator[Mistake]:
+    """Generated code runs only where bubblewrap does; tasks elsewhere look for themselves."""
+    here = config["engine"]["kind"] not in ENGINES_ELSEWHERE
+    if "code_passes" not in config["evaluation"]["metrics"] or not here:
+        return
+    from llmops import sandbox
+
+    if why_not := sandbox.why_not():
+        path = ("evaluation", "metrics", str(config["evaluation"]["metrics"].index("code_passes")))
+        hint = "leave code_passes out, or run the experiment on a machine where `bwrap` works"
+        yield Mistake(path, "a metric that this machine can measure", why_not, hint)
 
 
 def similar_examples_have_an_encoder(config: Config) -> Iterator[Mistake]:
@@ -479,10 +513,12 @@ RULES = (
     Rule(("model.kind", "evaluation.metrics"), something_is_measured),
     Rule(("model.kind", "gate.rules"), gate_judges_what_there_is),
     Rule(("model.kind", "pipeline.steps"), provider_tunes),
+    Rule(("model.kind",), models_give_answers),
     Rule(("model.kind", "model.tuner.region", "deploy.region"), regions_fit),
     Rule(("safety.scorer", "safety.thresholds"), thresholds_are_judged),
     Rule(("evaluation.metrics",), metrics_exist),
     Rule(("evaluation.metrics", "pipeline.steps"), metrics_have_what_they_need),
+    Rule(("evaluation.metrics", "engine.kind"), code_runs_in_a_sandbox),
     Rule(("prompt.name",), similar_examples_have_an_encoder),
     Rule(("safety.scorer", "model.kind"), ratings_come_with_answers),
     Rule(("safety.scorer", "safety.input.score"), questions_have_no_ratings),

@@ -7,6 +7,7 @@ not depend on their number. Knows nothing of rules or prompts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,10 +37,9 @@ class Buckets:
     """Takes batches of rows, each in key order, and keeps each key's rows in one of its files."""
 
     def __init__(self, folder: Path, schema: pa.Schema, bits: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.paths = [folder / f"{number:02x}.arrows" for number in range(1 << bits)]
-        self._bits = bits
-        self._writers = [pa.ipc.new_stream(str(path), schema) for path in self.paths]
+        self._folder, self._schema, self._bits = folder, schema, bits
+        self._writers: list[pa.RecordBatchWriter] = []
 
     def add(self, ordered: pa.Table, first_bytes: npt.NDArray[np.uint8]) -> None:
         """Spill rows that are in key order; ``first_bytes`` are the first of each row's key."""
@@ -51,10 +51,22 @@ class Buckets:
 
     def close(self) -> None:
         """Close the spill files; after it they can be read."""
-        for writer in self._writers:
-            writer.close()
+        with ExitStack() as every:  # one that cannot be closed leaves none open
+            for writer in self._writers:
+                every.callback(writer.close)
+
+    def _remove(self) -> None:
+        for path in self.paths:
+            path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for path in self.paths:
+                self._writers.append(pa.ipc.new_stream(str(path), self._schema))
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     def __exit__(
@@ -63,9 +75,13 @@ class Buckets:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-        for path in self.paths:
-            path.unlink(missing_ok=True)
+        try:
+            self.close()  # on a full disk this fails too
+        except OSError:
+            if error is None:
+                raise
+        finally:
+            self._remove()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ def _lines(card: Mapping[str, Any]) -> Iterator[str]:
     yield f"* licence: {_quoted(card['licence'])}"
     acknowledged = ", ".join(map(_quoted, card["acknowledged_terms"])) or "none"
     yield f"* terms: {_quoted(card['source_terms'])}; acknowledged: {acknowledged}"
+    if origin := card.get("origin"):
+        yield from _origin(origin)
     yield from ("", "## Rows", "", "| side | rows |", "|---|---|")
     for side, rows in card["rows"].items():
         yield f"| {side} | {rows:,} |"
@@ -52,5 +54,32 @@ def _lines(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"| `{file['name']}` | {file['rows']:,} | {digest} |"
 
 
-def _quoted(text: str) -> str:
+def _origin(origin: Mapping[str, Any]) -> Iterator[str]:
+    """Say where the rows are from; a query is indented, so that nothing in it can end the block."""
+    source = origin["source"] or {}
+    yield from ("", "## Where the rows are from", "")
+    yield f"* source: {_quoted(source.get('title', ''))}, {_quoted(source.get('name', ''))}"
+    yield f"* terms of the source: {_quoted(source.get('terms_url') or 'not told')}"
+    yield f"* snapshot: {_quoted(origin['snapshot'] or 'the tables as they were')}"
+    for table, version in sorted(origin["tables"].items()):
+        yield f"* table {_quoted(table)}, version {_quoted(version)}"
+    for file in origin["files"] or ():
+        yield f"* file {_quoted(file)}"
+    for role, column in (origin["columns"] or {}).items():
+        yield f"* {role}: {'no column' if column is None else _quoted(column)}"
+    if origin["query"]:
+        yield ""
+        yield from (f"    {line}" for line in origin["query"].splitlines())
+    yield from ("", "| stage | rows |", "|---|---|")
+    for stage, rows in origin["rows"].items():
+        yield f"| {stage} | {rows:,} |"
+    for rule, rows in origin["broken"].items():
+        yield f"| quarantined for {rule} | {rows:,} |"
+    if origin["rules"]:
+        asked = {name: value for name, value in origin["rules"].items() if value not in (None, [])}
+        told = ", ".join(f"{name} {_quoted(value)}" for name, value in asked.items())
+        yield from ("", f"Rules: {told}.")
+
+
+def _quoted(text: object) -> str:
     return "`" + " ".join(str(text).replace("`", "'").split()) + "`"

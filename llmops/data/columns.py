@@ -26,6 +26,9 @@ SYSTEM = "system"
 GROUP = "group"
 """The row's group: the first 16 characters of the smallest row key among its members."""
 
+CHECKS = "checks"
+"""Python that must not fail after the answer's code; only in evaluation sets that have it."""
+
 ROW = (ROW_KEY, QUESTION, ANSWER, *OPTIONAL)
 """Good rows, sorted by row key, each key once."""
 

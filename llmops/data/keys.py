@@ -70,15 +70,18 @@ class Keyed:
 def keyed_pairs(left: Signed, right: Signed) -> Keyed:
     """Return ``content_keys(left, right)`` and codes of both; each text is normalised once."""
     one, other = _normalise(left), _normalise(right)
-    digests = exact_digests(one, other)
+    raw = b"".join(exact_digests(one, other))
     missing = pc.or_(one.is_null(), other.is_null())
-    raw = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+    digests = np.frombuffer(raw, np.uint8).reshape(-1, DIGEST_BYTES)
     codes, others = _codes(one, other)
-    return Keyed(_in_hex(digests, missing), raw, (codes, others))
+    return Keyed(_in_hex(raw, missing), digests, (codes, others))
 
 
-def _in_hex(digests: list[bytes], missing: pa.Array) -> pa.Array:
-    keys = pa.array([digest.hex() for digest in digests], pa.string())
+def _in_hex(digests: bytes, missing: pa.Array) -> pa.Array:
+    size = 2 * DIGEST_BYTES
+    bounds = np.arange(len(missing) + 1, dtype=np.int32) * size
+    buffers = (pa.py_buffer(bounds), pa.py_buffer(digests.hex().encode()))
+    keys = pa.StringArray.from_buffers(len(missing), *buffers)
     return pc.if_else(missing, pa.scalar(None, pa.string()), keys)
 
 
@@ -97,7 +100,7 @@ def content_keys(*columns: pa.Array) -> pa.Array:
     missing = columns[0].is_null()
     for column in columns[1:]:
         missing = pc.or_(missing, column.is_null())
-    return _in_hex(exact_digests(*(normalise(c) for c in columns)), missing)
+    return _in_hex(b"".join(exact_digests(*(normalise(c) for c in columns))), missing)
 
 
 def content_codes(column: pa.Array) -> Codes:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from llmops.adapters.catalog import open_adapters
+from llmops.adapters.patience import retry_after
 from llmops.artifacts import reference
 from llmops.engines import signals
 from llmops.engines.engine import Assignment, Event, selected_graph
@@ -172,21 +173,25 @@ class _Run:
     def _patiently(self, ask: Callable[[], T], part: Part | None = None) -> T:
         """Ask again while the service fails in a way that passes, up to ``engine.patience_s``.
 
+        It is asked as late as it says, or else after a pause that grows.
+
         Raises:
             BackendError: If nothing is submitted yet and the service refuses or stays away.
             Unattended: If a job goes on that cannot be followed any more.
         """
-        pause, waited = 1.0, 0.0
+        growing, waited = 1.0, 0.0
         while True:
             try:
                 return ask()
             except BackendError as exc:
                 if not exc.retryable or waited >= self.engine["patience_s"]:
                     raise self._given_up(exc, part) from exc
+                ordered = retry_after(exc.__cause__)
+            pause = growing if ordered is None else max(ordered, SLICE_SECONDS)
             pause = min(pause, max(self.engine["patience_s"] - waited, 0.01))
             self._sleep(pause, part)
             waited += pause
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            growing = min(2 * growing, LONGEST_PAUSE_SECONDS)
 
     def _given_up(self, exc: BackendError, part: Part | None) -> LlmopsError:
         """Return the error itself if nothing is at work, else the one that says how to go on."""

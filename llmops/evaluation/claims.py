@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TUNED = "tuned"
 CONTROL = "tuned_on_shuffled"
+LEARNED, WORSE = "learned beyond the control", "worse than the control"
+NOTHING = "nothing beyond the control is shown"
 SEED_MARK = "@"  # tuned@43 is the tuning of seed 43
 
 
@@ -68,22 +70,18 @@ def _claim(
     rows = np.concatenate([_mean(tuned, metric), _mean(control, metric)], axis=1)
     if not np.isfinite(rows).all() or not (rows[:, 1].sum() and rows[:, 3].sum()):
         return None
-    found = intervals.bootstrap(
-        rows,
-        tuned[0].groups,
-        lambda sums: np.asarray(ratio(sums[:, :2]) - ratio(sums[:, 2:])),
-        settings.resampling(metric),
-    )
+    found = intervals.bootstrap(rows, tuned[0].groups, settings.resampling(metric))
     if found.value is None or found.low is None or found.high is None:
         return None
     noise = _seed_noise(tuned, control, metric)
     reach = 0.0 if noise is None else _quantile(tuned, control, settings.confidence) * noise
     low = found.value - math.hypot(found.value - found.low, reach)
     high = found.value + math.hypot(found.high - found.value, reach)
-    holds = high < 0 if metric.better == "lower" else low > 0
+    better, worse = (high < 0, low > 0) if metric.better == "lower" else (low > 0, high < 0)
     seeds = min(len(tuned), len(control))
-    text = _text(metric, (found.value, low, high), holds, seeds)
-    return Claim(metric.name, found.value, low, high, seeds, noise, holds, text)
+    verdict = LEARNED if better else WORSE if worse else NOTHING
+    text = _text(metric, (found.value, low, high), verdict, seeds)
+    return Claim(metric.name, found.value, low, high, seeds, noise, better, text)
 
 
 def _mean(models: Sequence[Contestant], metric: Metric) -> Floats:
@@ -116,9 +114,8 @@ def _quantile(
     return float(stdtrit(len(tuned) + len(control) - 2, (1 + confidence) / 2))
 
 
-def _text(metric: Metric, ends: tuple[float, float, float], holds: bool, seeds: int) -> str:
+def _text(metric: Metric, ends: tuple[float, float, float], verdict: str, seeds: int) -> str:
     value, low, high = ends
-    verdict = "learned beyond the control" if holds else "nothing beyond the control is shown"
     over = f"over {seeds} tuning seeds" if seeds > 1 else "one tuning seed, so of no other"
     return (
         f"{metric.name}: {verdict}: tuned - tuned on shuffled answers is {value:+.4g}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Sums = NDArray[np.float64]  # (..., columns): sums over the rows of a sample
-    Statistic = Callable[[Sums], Floats]  # sums of samples -> one figure a sample
 
 BLOCK_CELLS = 2_000_000  # draws held in memory at once: 16 MB of group numbers
-BOOTSTRAP = "bootstrap by group (BCa, small-sample quantiles)"
+BOOTSTRAP = "studentised bootstrap by group"
 WILSON = "Wilson, rows discounted by group"
 
 
@@ -72,33 +70,36 @@ def group_sums(rows: Floats, groups: NDArray[Any]) -> Sums:
 
 
 def bootstrap(
-    rows: Floats, groups: NDArray[Any], statistic: Statistic, resampling: Resampling
+    rows: Floats, groups: NDArray[Any], resampling: Resampling, *, exponential: bool = False
 ) -> Interval:
-    """Estimate ``statistic`` of the column sums of ``rows`` and its interval over groups.
+    """Estimate a ratio of sums, or the difference of two, and its interval over groups.
 
-    Bias-corrected and accelerated percentiles (Efron 1987), taken at the quantiles of Student's t
-    and widened by sqrt(g / (g - 1)) for g groups (Hesterberg 2015, "What teachers should know
-    about the bootstrap", section 5.2): plain percentiles are too narrow for few groups.
+    Studentised ("bootstrap-t"; Efron and Tibshirani 1993, section 12.5): each draw's distance from
+    the figure is counted in the draw's own standard errors, so that skewed figures of few groups
+    are covered as often as they should be. No end lies beyond what any draw gave.
 
     Args:
-        rows: (rows, columns); rows whose columns are all zero tell nothing and do no harm.
+        rows: (rows, 2), numerator and weight, or (rows, 4): the first ratio minus the second. Rows
+            whose columns are all zero tell nothing and do no harm.
         groups: One name a row.
-        statistic: Maps sums of shape (samples, columns) to (samples,).
         resampling: Confidence, number of draws, seed.
+        exponential: Take the exponential of each ratio.
     """
     import numpy as np
 
     sums = group_sums(rows, groups)
-    value = float(statistic(sums.sum(axis=0)[None, :])[0])
+    centred, ratios = _centred(sums)
+    whole = estimates(centred.sum(axis=0), _products(centred).sum(axis=0), ratios, exponential)
+    value = float(whole.values)
     point = Interval(value, None, None, len(rows), BOOTSTRAP)
     if not math.isfinite(value):
         return replace(point, value=None, why="the figure is not a finite number")
     fewest = fewest_groups(resampling.confidence)
     if len(sums) < fewest:
         return replace(point, why=f"{len(sums)} groups of rows; an interval needs {fewest}")
-    draws = _draws(sums, statistic, resampling)
-    without = _leave_one_out(sums, statistic)
-    ends = bca(np.array([value]), draws[None, :], without[None, :], resampling.confidence)
+    draws = _draws(centred, ratios, exponential, resampling)
+    one = Estimates(np.array([value]), whole.errors[None])
+    ends = studentised(one, draws, resampling.confidence)
     return replace(point, low=float(ends.low[0]), high=float(ends.high[0]))
 
 
@@ -173,31 +174,81 @@ def clopper_pearson_upper(rate: float, rows: float, confidence: float) -> float:
     return float(betaincinv(ones + 1, rows - ones, confidence))
 
 
-def resampled_counts(groups: int, samples: int, seed: int) -> NDArray[Any]:
-    """Return how often each group is drawn in each sample, (samples, groups)."""
+@dataclass(frozen=True)
+class Estimates:
+    """Figures with their standard errors, of one shape."""
+
+    values: Floats
+    errors: Floats
+
+
+def estimates(totals: Sums, products: Sums, ratios: Floats, exponential: bool) -> Estimates:
+    """Return a figure of sums and its standard error by linearisation, for many sums at once.
+
+    A common factor of all errors is left out: only their proportions matter here.
+
+    Args:
+        totals: (..., 2) or (..., 4): sums of numerators less ``ratios`` times weights, and weights.
+        products: (..., columns, columns): sums over groups of the products of their columns.
+        ratios: What has been taken off, one for each pair of columns.
+        exponential: Take the exponential of each ratio.
+    """
     import numpy as np
 
-    drawn = np.random.default_rng(seed).integers(groups, size=(samples, groups))
-    at = drawn + groups * np.arange(samples)[:, None]
-    return np.bincount(at.ravel(), minlength=samples * groups).reshape(samples, groups)
+    weights = totals[..., 1::2]
+    with np.errstate(divide="ignore", invalid="ignore"):  # no weight at all gives NaN: no figure
+        left = totals[..., 0::2] / weights
+        found = np.exp(left + ratios) if exponential else left + ratios
+        sides = np.array([1.0, -1.0])[: len(ratios)]
+        slopes = sides * (found if exponential else 1.0) / weights
+        gradient = np.stack([slopes, -slopes * left], axis=-1).reshape(totals.shape)
+        variance = np.einsum("...a,...ab,...b->...", gradient, products, gradient)
+    return Estimates((sides * found).sum(axis=-1), np.sqrt(np.maximum(variance, 0.0)))
 
 
-def _draws(sums: Sums, statistic: Statistic, resampling: Resampling) -> Floats:
+def _centred(sums: Sums) -> tuple[Sums, Floats]:
+    """Return the sums with the whole's ratios taken off, and those: so that no digits cancel."""
+    import numpy as np
+
+    totals = sums.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = totals[0::2] / totals[1::2]
+    centred = sums.copy()
+    centred[:, 0::2] -= ratios * sums[:, 1::2]
+    return centred, ratios
+
+
+def _products(sums: Sums) -> Sums:
+    return sums[..., :, None] * sums[..., None, :]
+
+
+def _draws(centred: Sums, ratios: Floats, exponential: bool, resampling: Resampling) -> Estimates:
+    """Return the figure of each draw of groups, (1, samples)."""
     import numpy as np
 
     generator = np.random.default_rng(resampling.seed)
-    count = len(sums)
+    count, width = centred.shape
+    columns = np.concatenate([centred, _products(centred).reshape(count, -1)], axis=1)
     block = max(1, BLOCK_CELLS // count)
     parts = []
     for start in range(0, resampling.samples, block):
-        drawn = generator.integers(count, size=(min(block, resampling.samples - start), count))
-        # gathered column by column: numpy's own sum gives the same bits whatever the threads
-        parts.append(statistic(np.stack([column[drawn].sum(axis=1) for column in sums.T], axis=1)))
-    return np.concatenate(parts)
+        drawn = counts(generator, count, min(block, resampling.samples - start))
+        # not a matrix product: numpy's own sum gives the same bits whatever the threads
+        sums = np.einsum("sg,gc->sc", drawn, columns)
+        products = sums[:, width:].reshape(-1, width, width)
+        parts.append(estimates(sums[:, :width], products, ratios, exponential))
+    values, errors = ([getattr(part, side) for part in parts] for side in ("values", "errors"))
+    return Estimates(np.concatenate(values)[None, :], np.concatenate(errors)[None, :])
 
 
-def _leave_one_out(sums: Sums, statistic: Statistic) -> Floats:
-    return statistic(sums.sum(axis=0)[None, :] - sums)
+def counts(generator: np.random.Generator, groups: int, samples: int) -> Floats:
+    """Draw ``groups`` groups with replacement and return how often each came, (samples, groups)."""
+    import numpy as np
+
+    drawn = generator.integers(groups, size=(samples, groups))
+    at = drawn + groups * np.arange(samples)[:, None]
+    found = np.bincount(at.ravel(), minlength=samples * groups).reshape(samples, groups)
+    return found.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -208,33 +259,29 @@ class Ends:
     high: Floats
 
 
-def bca(values: Floats, draws: Floats, without: Floats, confidence: float) -> Ends:
-    """Return the bias-corrected and accelerated ends of many figures at once; see ``bootstrap``.
+def studentised(whole: Estimates, draws: Estimates, confidence: float) -> Ends:
+    """Return the ends of many figures at once; see ``bootstrap``.
 
     Args:
-        values: The figures, (figures,).
+        whole: The figures, (figures,).
         draws: Each figure on resampled groups, (figures, samples).
-        without: Each figure with one group left out, (figures, groups).
         confidence: In (0, 1).
     """
     import numpy as np
-    from scipy.special import ndtr, ndtri, stdtrit
 
-    groups, samples = without.shape[1], np.isfinite(draws).sum(axis=1)
-    at = values[:, None]
-    below = ((draws < at).sum(axis=1) + (draws == at).sum(axis=1) / 2) / samples
-    bias = ndtri(np.clip(below, 1 / (samples + 1), 1 - 1 / (samples + 1)))
-    spread = without.mean(axis=1, keepdims=True) - without
-    scale = (spread**2).sum(axis=1) ** 1.5
-    with np.errstate(divide="ignore", invalid="ignore"):
-        skew = np.where(scale > 0, (spread**3).sum(axis=1) / (6 * scale), 0.0)
-    reach = math.sqrt(groups / (groups - 1)) * float(stdtrit(groups - 1, (1 + confidence) / 2))
-    ends = np.stack([bias - reach, bias + reach], axis=1)
-    shares = ndtr(bias[:, None] + ends / np.maximum(1e-9, 1 - skew[:, None] * ends))
-    found = np.stack(
-        [
-            np.quantile(row[np.isfinite(row)], share)
-            for row, share in zip(draws, shares, strict=True)
-        ]
-    )
-    return Ends(np.minimum(found[:, 0], values), np.maximum(found[:, 1], values))
+    away = draws.values - whole.values[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a draw may have no error at all
+        distances = np.where(away == 0, 0.0, away / draws.errors)
+    ends = []
+    for value, error, drawn, distance in zip(
+        whole.values, whole.errors, draws.values, distances, strict=True
+    ):
+        known = np.isfinite(drawn)
+        shares = ((1 - confidence) / 2, (1 + confidence) / 2)
+        below, above = np.quantile(distance[known], shares, method="nearest")
+        least, most = drawn[known].min(), drawn[known].max()
+        low = least if above == np.inf else value - above * error
+        high = most if below == -np.inf else value - below * error
+        ends.append((min(value, max(low, least)), max(value, min(high, most))))
+    low, high = np.array(ends).T
+    return Ends(low, high)

@@ -7,16 +7,14 @@ bootstrap serves all. Knows columns of responses, not where they come from.
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmops.errors import ConfigError, unknown_name
-from llmops.prompts import fences
+from llmops.evaluation import code
 from llmops.prompts.output import NOTHING, read_json
 
 if TYPE_CHECKING:
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 Columns = Mapping[str, Sequence[Any]]
 GROUP = "llmops.metrics"
 WORD = re.compile(r"[a-z0-9]+")
-DERIVED = ("similarity", "cost", "judged")  # columns that the evaluate step makes, or is given
-PYTHON = ("", "python", "py", "python3")
 REFUSAL = re.compile(
     r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i (?:can(?:'|no)t|cannot|won't|will not) "
     r"(?:help|assist|answer|provide|do that|comply|fulfil)|as an ai\b|"
@@ -168,25 +164,6 @@ def valid_json(text: str) -> float:
     return float(read_json(text) is not NOTHING)
 
 
-def code_blocks(text: str) -> list[str]:
-    """Return the fenced blocks of a text that are Python or do not say what they are."""
-    return [code for language, code in fences.blocks(text) if language in PYTHON]
-
-
-def parses(code: str) -> bool:
-    """Say whether a text is Python that parses; nothing is run. ``>>>`` prompts are taken off."""
-    lines = code.splitlines()
-    if any(line.startswith(">>>") for line in lines):
-        lines = [line[4:] for line in lines if line.startswith((">>>", "..."))]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape is the answer's business
-            ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
-
-
 def refusal(text: str) -> float:
     """Return 1 if the first 200 characters hold a usual phrase of refusal in English.
 
@@ -247,9 +224,10 @@ METRICS: Mapping[str, Metric] = {
             "higher",
             "ratio",
             _TEXT,
-            _per_text(lambda text: float(sum(map(parses, code_blocks(text))))),
-            _per_text(lambda text: float(len(code_blocks(text)))),
+            _per_text(lambda text: float(sum(map(code.parses, code.blocks(text))))),
+            _per_text(lambda text: float(len(code.blocks(text)))),
         ),
+        Metric("code_passes", "share of rows", "higher", "rate", ("passes",), _column("passes")),
         Metric("refusal", "share of rows", None, "rate", _TEXT, _per_text(refusal)),
         Metric(
             "empty",

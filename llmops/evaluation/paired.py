@@ -40,6 +40,21 @@ def group_differences(one: Floats, other: Floats, groups: NDArray[Any]) -> Float
     return difference
 
 
+def group_errors(one: Floats, other: Floats, groups: NDArray[Any]) -> Floats:
+    """Return what each group adds to the error of the difference of two ratios; they sum to zero.
+
+    Each ratio is linearised at itself. Where there is no difference, these are the groups'
+    differences; where there is one, and groups weigh unlike much, they spread as the interval says.
+    """
+    sums = group_sums(one, groups), group_sums(other, groups)
+    parts = []
+    for part in sums:
+        total = part.sum(axis=0)
+        parts.append((part[:, 0] - total[0] / total[1] * part[:, 1]) / total[1])
+    errors: Floats = parts[0] - parts[1]
+    return errors
+
+
 def p_values(differences: Floats, seed: int, flips: int = FLIPS) -> Floats:
     """Return the two-sided p-value of each row of ``differences``, (comparisons, groups).
 
@@ -62,22 +77,22 @@ def p_values(differences: Floats, seed: int, flips: int = FLIPS) -> Floats:
     return found
 
 
-def detectable(differences: Floats, confidence: float, power: float = POWER) -> float:
+def detectable(errors: Floats, confidence: float, power: float = POWER) -> float:
     """Return the smallest true difference that groups like these show with chance ``power``.
 
-    (z_{1-a/2} + z_power) standard errors, by the spread of the groups' differences.
+    (z_{1-a/2} + z_power) standard errors, by the spread of what ``group_errors`` returns.
     """
-    return float(standard_errors_needed(confidence, power) * standard_error(differences))
+    return float(standard_errors_needed(confidence, power) * standard_error(errors))
 
 
-def standard_error(differences: Floats) -> float:
-    """Return the standard error of the sum of the groups' differences."""
+def standard_error(errors: Floats) -> float:
+    """Return the standard error of a sum over groups by what each adds to it."""
     import numpy as np
 
-    groups = len(differences)
+    groups = len(errors)
     if groups < 2:
         return float("nan")
-    return float(np.sqrt(groups * differences.var(ddof=1)))
+    return float(np.sqrt(groups * errors.var(ddof=1)))
 
 
 def holm(values: Sequence[float]) -> list[float]:

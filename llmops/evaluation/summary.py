@@ -106,7 +106,7 @@ def figure(one: Contestant, metric: Metric, settings: Settings) -> Interval:
         return Interval(None, None, None, len(rows), "none", why=why)
     if metric.shape == "rate":
         return intervals.wilson(rows[:, 0], one.groups, settings.confidence)
-    found = intervals.bootstrap(rows, one.groups, ratio, settings.resampling(metric))
+    found = intervals.bootstrap(rows, one.groups, settings.resampling(metric))
     if not metric.exponential:
         return found
     ends = (found.value, found.low, found.high)
@@ -125,12 +125,8 @@ def difference(
     if why:
         return Interval(None, None, None, len(rows), "none", why=why)
 
-    def statistic(sums: Floats) -> Floats:
-        ends = ratio(sums[:, :2]), ratio(sums[:, 2:])
-        mine, theirs = (np.exp(end) if metric.exponential else end for end in ends)
-        return np.asarray(mine - theirs)
-
-    return intervals.bootstrap(rows, one.groups, statistic, settings.resampling(metric))
+    resampling = settings.resampling(metric)
+    return intervals.bootstrap(rows, one.groups, resampling, exponential=metric.exponential)
 
 
 def ratio(sums: Floats) -> Floats:
@@ -185,7 +181,9 @@ def _tested(
     seed = settings.resampling(metric).seed
     return {
         "p": float(paired.p_values(spread[None, :], seed)[0]),
-        "detectable": paired.detectable(spread, settings.confidence),
+        "detectable": paired.detectable(
+            paired.group_errors(mine, theirs, one.groups), settings.confidence
+        ),
     }
 
 

@@ -16,13 +16,18 @@ from llmops.errors import ConfigError, LlmopsError, unknown_name
 from llmops.ports import Store
 
 SIDES = ("train", "validation", "test")
+BEFORE_THE_SPLIT = ("ingest", "read_files", "validate", "prepare")  # kinds of steps
 LENGTH_EDGES = (0, *(2**power for power in range(5, 18)))  # characters; each bin doubles
 TOP_TAGS = 20
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One version: its card, its rows as Parquet by side where they are kept, and its users."""
+    """One version: its card, its rows as Parquet by side where they are kept, and its users.
+
+    ``card`` says in ``origin`` what the steps before the split knew: where the rows are from, how
+    many there were at each stage, and by which rules.
+    """
 
     name: str
     experiment: str
@@ -37,6 +42,7 @@ class _Found:
     experiment: str
     card: Mapping[str, Any]
     sides: Mapping[str, Path]
+    origin: Mapping[str, Any] | None = None
     runs: list[str] = field(default_factory=list)
     models: set[str] = field(default_factory=set)
 
@@ -74,13 +80,48 @@ def datasets(records: Iterable[Mapping[str, Any]], store: Store) -> list[Dataset
                 continue
             name = card["dataset_version"]
             entry = found.setdefault(name, _Found(record["experiment"], card, sides))
+            entry.origin = entry.origin or _origin(record)
             entry.sides = entry.sides or sides  # a run in one pass keeps no rows, another may
             entry.runs.append(record["run_id"])
             entry.models |= set(_models(record))
     return [
-        Dataset(name, f.experiment, f.card, f.sides, tuple(f.runs), tuple(sorted(f.models)))
+        Dataset(
+            name,
+            f.experiment,
+            {**f.card, "origin": f.origin},
+            f.sides,
+            tuple(f.runs),
+            tuple(sorted(f.models)),
+        )
         for name, f in found.items()
     ]
+
+
+def _origin(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the steps before the split say of the rows; null if none of them tells counts."""
+    settings: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
+    tables: dict[str, str] = {}
+    for step in record["steps"]:
+        if step["kind"] in BEFORE_THE_SPLIT:
+            settings |= step.get("settings") or {}
+            facts |= step.get("facts") or {}
+            tables |= (step.get("source") or {}).get("tables") or {}
+    if "good" not in facts:
+        return None
+    return {
+        "run": record["run_id"],
+        "source": record["source"],
+        "query": settings.get("dataset.query"),
+        "files": settings.get("dataset.files"),
+        "parameters": settings.get("dataset.parameters"),
+        "snapshot": facts.get("snapshot"),
+        "tables": tables,
+        "columns": settings.get("dataset.columns"),
+        "rows": {name: facts[name] for name in ("in", "good", "quarantined", "duplicates")},
+        "broken": facts.get("rules") or {},
+        "rules": settings.get("dataset.rules"),
+    }
 
 
 def _path(store: Store, step: Mapping[str, Any], output: str) -> Path:
@@ -121,6 +162,22 @@ def holding(found: Sequence[Dataset], key: str) -> list[Dataset]:
             f"'{key}' is no row key", hint="64 hex digits: the column row_key of a side's Parquet"
         )
     return [each for each in found if each.sides and _holds(each, key)]
+
+
+def rows_of(held: Sequence[Dataset], key: str) -> list[Mapping[str, str]]:
+    """Return the question and the answer of the row of this key in each version that holds it.
+
+    By the names ``input_text`` and ``output_text``; see ``holding``.
+    """
+    import pyarrow.parquet as pq
+
+    wanted, chosen = ["input_text", "output_text"], [("row_key", "==", key)]
+    paths = [path for each in held for path in each.sides.values()]
+    return [
+        row
+        for path in paths
+        for row in pq.read_table(path, columns=wanted, filters=chosen).to_pylist()
+    ]
 
 
 def _holds(dataset: Dataset, key: str) -> bool:

@@ -163,25 +163,23 @@ def _number(value: Any) -> bool:
 
 
 def _rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Loosening]:
-    """Compare the gate's rules: one that is gone or easier to meet is a loosening."""
-    old, new = _by_name(before), _by_name(after)
-    for name, rule in old.items():
-        key = f"gate.rules[{name}]"
-        if name not in new and (other := _stand_in(name, after)):
-            why = f"{other['metric']} is judged in its place; judge it by hand"
-            yield Loosening(key, ("gate",), _shown(rule), _shown(other), why, certain=False)
-        elif name not in new:
-            yield Loosening(key, ("gate",), _shown(rule), None, "the rule is gone")
-        elif _easier(rule, new[name]):
-            yield Loosening(
-                key, ("gate",), _shown(rule), _shown(new[name]), "the rule is easier to meet"
-            )
+    """Compare the gate's rules: one that is gone or easier to meet is a loosening.
 
-
-def _by_name(leaves: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the rules that the experiment's model is judged by."""
-    judged = (_in_force(rule, leaves) for rule in _listed(leaves))
-    return {_name(rule): rule for rule in judged}
+    All rules of one name have to hold, so one that is as strict as the old one is enough.
+    """
+    others = [_in_force(rule, after) for rule in _listed(after)]
+    for rule in (_in_force(rule, before) for rule in _listed(before)):
+        name = _name(rule)
+        key, shown = f"gate.rules[{name}]", _shown(rule)
+        new = [other for other in others if _name(other) == name]
+        if not new and (stand_in := _stand_in(name, after)):
+            why = f"{stand_in['metric']} is judged in its place; judge it by hand"
+            yield Loosening(key, ("gate",), shown, _shown(stand_in), why, certain=False)
+        elif not new:
+            yield Loosening(key, ("gate",), shown, None, "the rule is gone")
+        elif all(_easier(rule, other) for other in new):
+            now = "; ".join(map(_shown, new))
+            yield Loosening(key, ("gate",), shown, now, "the rule is easier to meet")
 
 
 def _stand_in(name: str, leaves: Mapping[str, Any]) -> Mapping[str, Any] | None:

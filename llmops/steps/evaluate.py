@@ -6,13 +6,18 @@ Reads responses batch by batch and keeps numbers only. Knows no model and judges
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops.errors import ConfigError
+from llmops import sandbox
+from llmops.data import columns
+from llmops.errors import BackendError, ConfigError
+from llmops.evaluation import code, responses
 from llmops.evaluation import metrics as metric_table
-from llmops.evaluation import responses
 from llmops.evaluation.claims import as_json, learned
 from llmops.evaluation.decision import CHAMPION
 from llmops.evaluation.slices import Row, slices
@@ -20,12 +25,14 @@ from llmops.evaluation.summary import Settings as Figures
 from llmops.evaluation.summary import summarise
 from llmops.evaluation.table import contestants
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
+from llmops.sandbox import PASSED, Limits
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 BATCH_ROWS = 512
 MILLION = 1_000_000
+CODE_PASSES = "code_passes"
 JUDGE = b"llmops.judge"  # JSON in the verdicts' metadata: rubric, agreement, cost
 
 
@@ -43,6 +50,7 @@ class Settings:
     encoder: Mapping[str, Any] | None = leaf("encoder", optional=True)
     own: tuple[str, ...] | None = leaf("project.metrics", optional=True)
     contestants: tuple[str, ...] | None = leaf("predict.contestants", optional=True)
+    sandbox: Limits | None = leaf("evaluation.sandbox", optional=True)
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,17 @@ class Price:
 
 
 def source(settings: Settings, adapters: Adapters) -> Source:
-    """Say of which revision the project's own metrics are: their code is not in the key."""
+    """Say what is not in the key: the revision of the project's own metrics, the Python that runs.
+
+    Generated code that one Python runs, another may not.
+    """
     del adapters
     own = metric_table.own_metrics(settings.own or ())
     used = {name: own[name].revision for name in settings.metrics if name in own}
-    return Source({"own_metrics": used} if used else {})
+    facts: dict[str, Any] = {"own_metrics": used} if used else {}
+    if CODE_PASSES in settings.metrics:
+        facts["python"] = ".".join(map(str, sys.version_info[:2]))
+    return Source(facts)
 
 
 def run(work: Work[Settings]) -> Outcome:
@@ -67,6 +81,7 @@ def run(work: Work[Settings]) -> Outcome:
     Raises:
         ConfigError: If a metric or the baseline is unknown, or a metric lacks what it needs.
         DataError: If contestants answered different rows.
+        BackendError: If generated code is to run and the sandbox does not work on this machine.
     """
     import pyarrow.parquet as pq
 
@@ -76,8 +91,9 @@ def run(work: Work[Settings]) -> Outcome:
     figures = Figures(
         settings.baseline, settings.confidence, settings.bootstrap_samples, settings.seed
     )
+    ran = _run_code(work) if CODE_PASSES in settings.metrics else {}
     with pq.ParquetFile(work.inputs["responses"]) as file:
-        table = contestants(_batches(file, chosen, work), chosen)
+        table = contestants(_batches(file, chosen, work, ran), chosen)
         available = (file.schema_arrow.metadata or {}).get(responses.TEST_ROWS_AVAILABLE)
     document = summarise(table, chosen, figures)
     document["test_rows_available"] = int(available) if available else None
@@ -88,6 +104,8 @@ def run(work: Work[Settings]) -> Outcome:
     document["slices"] = (
         slices(table, _test_rows(work), settings.slices, chosen, figures) if settings.slices else []
     )
+    if ran:
+        document["code"] = _how_code_ended(ran)
     if "verdicts" in work.inputs:
         document["judge"] = _judged(work).about
     work.outputs["metrics"].write_text(
@@ -97,27 +115,32 @@ def run(work: Work[Settings]) -> Outcome:
 
 
 def _batches(
-    file: pq.ParquetFile, chosen: Sequence[metric_table.Metric], work: Work[Settings]
+    file: pq.ParquetFile,
+    chosen: Sequence[metric_table.Metric],
+    work: Work[Settings],
+    ran: Mapping[Answered, str],
 ) -> Iterator[Mapping[str, Sequence[Any]]]:
     read = metric_table.columns_read(chosen)
     known = set(file.schema_arrow.names)
+    derivations = {**DERIVATIONS, "passes": lambda *_: _passes(ran)}
     for name in read:
-        if name not in known and name not in DERIVATIONS:
+        if name not in known and name not in derivations:
             raise ConfigError(
                 f"a metric reads the column '{name}', which responses do not have",
                 hint=f"columns: {', '.join(sorted(known))}",
             )
-    derive = {name: DERIVATIONS[name](work, file) for name in read if name in DERIVATIONS}
+    derive = {name: derivations[name](work, file) for name in read if name in derivations}
     needed = {"text", "reference", "prompt_tokens", "output_tokens"} if derive else set()
-    columns = ["contestant", "row_key", "group", *sorted(needed | (set(read) & known))]
+    wanted = ["contestant", "row_key", "group", *sorted(needed | (set(read) & known))]
     done, total = 0, file.metadata.num_rows
-    for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+    for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
         rows = batch.to_pydict()
         yield rows | {name: values(rows) for name, values in derive.items()}
         done += batch.num_rows
         work.progress(done, total, "responses")
 
 
+Answered = tuple[str, str]  # contestant, row key
 Derive = Callable[[Mapping[str, Sequence[Any]]], Sequence[float | None]]
 
 
@@ -166,6 +189,61 @@ def _verdicts(work: Work[Settings], file: pq.ParquetFile) -> Derive:
         return [scores.get(pair) for pair in pairs]
 
     return values
+
+
+def _run_code(work: Work[Settings]) -> dict[Answered, str]:
+    """Run the code of every answer with its row's checks, and say what came of each."""
+    import pyarrow.parquet as pq
+
+    limits, why_not = work.settings.sandbox, sandbox.why_not()
+    if limits is None:
+        raise ConfigError(
+            f"evaluation.metrics names '{CODE_PASSES}', which runs what models write",
+            hint="allow it: +evaluation.sandbox={timeout_s: 10, max_memory_mb: 512}",
+        )
+    if why_not:
+        raise BackendError(
+            f"generated code runs only in a sandbox, and {why_not}",
+            hint=f"take {CODE_PASSES} out of evaluation.metrics, or evaluate on another machine",
+        )
+    checks = _checks(work.inputs.get("test"))
+    names = ["contestant", "row_key", "text"]
+    rows = pq.read_table(work.inputs["responses"], columns=names).to_pylist()
+    answers = [code.Answer(row["text"], checks.get(row["row_key"])) for row in rows]
+    ran = {}
+    for done, (row, outcome) in enumerate(
+        zip(rows, code.outcomes(answers, limits), strict=True), 1
+    ):
+        ran[row["contestant"], row["row_key"]] = outcome
+        work.progress(done, len(rows), "answers run")
+    return ran
+
+
+def _checks(test: Path | None) -> Mapping[str, str]:
+    """Return the checks of the test rows that have any, by row key."""
+    import pyarrow.parquet as pq
+
+    if test is None or columns.CHECKS not in pq.read_schema(test).names:
+        return {}
+    table = pq.read_table(test, columns=[columns.ROW_KEY, columns.CHECKS])
+    keys, checks = (table[name].to_pylist() for name in table.column_names)
+    return {key: check for key, check in zip(keys, checks, strict=True) if check is not None}
+
+
+def _passes(ran: Mapping[Answered, str]) -> Derive:
+    def values(rows: Mapping[str, Sequence[Any]]) -> Sequence[float | None]:
+        pairs = zip(rows["contestant"], rows["row_key"], strict=True)
+        return [float(ran[pair] == PASSED) for pair in pairs]
+
+    return values
+
+
+def _how_code_ended(ran: Mapping[Answered, str]) -> dict[str, dict[str, int]]:
+    """Count the outcomes of each contestant's code, the most frequent first."""
+    counts: dict[str, Counter[str]] = {}
+    for (contestant, _), outcome in ran.items():
+        counts.setdefault(contestant, Counter())[outcome] += 1
+    return {name: dict(one.most_common()) for name, one in counts.items()}
 
 
 DERIVATIONS: Mapping[str, Callable[[Work[Settings], pq.ParquetFile], Derive]] = {
@@ -235,7 +313,7 @@ def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
 
 KIND = StepKind(
     name="evaluate",
-    revision=2,  # tests, claims, slices
+    revision=3,  # studentised intervals
     run=run,
     settings=Settings,
     takes=(
@@ -253,6 +331,8 @@ KIND = StepKind(
         "llmops.evaluation.summary",
         "llmops.evaluation.claims",
         "llmops.evaluation.slices",
+        "llmops.evaluation.code",
+        "llmops.sandbox",
     ),
     summary="measure the responses, with intervals, against the baseline",
 )

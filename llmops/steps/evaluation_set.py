@@ -7,7 +7,7 @@ leakage. Knows no benchmark by name and no model.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, l
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from llmops.data.evaluation_sets import Row
 
 WINDOW_WORDS = 13  # a run of as many equal words is contamination (Brown et al. 2020, appendix C)
 
@@ -70,19 +72,15 @@ def run(work: Work[Settings]) -> Outcome:
     Raises:
         DataError: If a line cannot be read, or there are no rows.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from llmops.data.evaluation_sets import read_set
-    from llmops.data.keys import content_keys
 
     pinned = source(work.settings, work.adapters).facts["sha256"]
     rows = list(read_set([Path(name) for name in work.settings.files], work.settings.form))
     if not rows:
         raise DataError("the evaluation set has no rows", hint="look at the step's files and form")
-    questions, answers = (pa.array(side, pa.string()) for side in zip(*rows, strict=True))
-    keys = content_keys(questions, answers)
-    table = _table(keys, questions, answers, f"set-{pinned[:8]}")
+    table = _table(rows, f"set-{pinned[:8]}")
     pq.write_table(table, work.outputs["test"])
     card = {
         "dataset_version": f"set-{pinned[:8]}",
@@ -95,20 +93,31 @@ def run(work: Work[Settings]) -> Outcome:
     return Outcome(rows={"test": table.num_rows}, facts=card)
 
 
-def _table(keys: pa.Array, questions: pa.Array, answers: pa.Array, version: str) -> pa.Table:
+def _table(rows: Sequence[Row], version: str) -> pa.Table:
     """Return the rows in key order; equal ones once; a group is what has one question."""
     import pyarrow as pa
 
     from llmops.data.keys import content_keys
 
-    by_question = [key[:16] for key in content_keys(questions).to_pylist()]
-    sides = (keys.to_pylist(), questions.to_pylist(), answers.to_pylist(), by_question)
-    held = {row[0]: row for row in zip(*sides, strict=True)}
-    names = (columns.ROW_KEY, columns.QUESTION, columns.ANSWER, columns.GROUP)
-    table = pa.Table.from_pylist(
-        [dict(zip(names, held[key], strict=True)) for key in sorted(held)],
-        schema=pa.schema([(name, pa.string()) for name in names]),
-    )
+    texts = ([row.question for row in rows], [row.answer for row in rows])
+    questions, answers = (pa.array(side, pa.string()) for side in texts)
+    keys = content_keys(questions, answers).to_pylist()
+    groups = [key[:16] for key in content_keys(questions).to_pylist()]
+    held = {
+        key: {
+            columns.ROW_KEY: key,
+            columns.QUESTION: row.question,
+            columns.ANSWER: row.answer,
+            columns.GROUP: group,
+            columns.CHECKS: row.checks,
+        }
+        for key, group, row in zip(keys, groups, rows, strict=True)
+    }
+    names = [columns.ROW_KEY, columns.QUESTION, columns.ANSWER, columns.GROUP]
+    if any(row.checks is not None for row in rows):
+        names.append(columns.CHECKS)
+    schema = pa.schema([(name, pa.string()) for name in names])
+    table = pa.Table.from_pylist([held[key] for key in sorted(held)], schema=schema)
     return table.replace_schema_metadata({columns.DATASET_VERSION: version})
 
 
@@ -151,7 +160,7 @@ def _runs(text: str) -> set[int]:
 
 KIND = StepKind(
     name="evaluation_set",
-    revision=1,
+    revision=2,  # logs as `logs reviewed` writes them; checks of code
     run=run,
     settings=Settings,
     takes=(Port("train", "parquet", optional=True),),

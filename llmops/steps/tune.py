@@ -27,9 +27,7 @@ class Settings:
     epochs: int | None = leaf("tuning.epochs")
     max_examples: int | None = leaf("tuning.max_examples")
     seed: int = leaf("tuning.seed")
-    model: Mapping[str, Any] = leaf(
-        "model", without=("requests", "filters", "filter_method", "tuner.waiting")
-    )
+    model: Mapping[str, Any] = leaf("model", without=WITHOUT_EFFECT)
 
 
 def run(work: Work[Settings]) -> Outcome:
@@ -42,7 +40,15 @@ def run(work: Work[Settings]) -> Outcome:
     card = read_card(work.inputs["card"])
     folder = work.outputs["model"]
     folder.mkdir(parents=True, exist_ok=True)
-    tuned = work.adapters.tuner().tune(_request(work, folder), work.progress)
+    request = request_of(
+        work.settings,
+        work.inputs,
+        seed=work.settings.seed,
+        output=folder,
+        scratch=work.scratch,
+        key=work.key,
+    )
+    tuned = work.adapters.tuner().tune(request, work.progress)
     write_tuned(folder, tuned, work.settings.model, card)
     return Outcome(facts={"tuned": tuned.tuned, **tuned.facts, **_last_losses(tuned)})
 
@@ -62,19 +68,27 @@ def read_card(path: Path) -> Mapping[str, Any]:
     return card
 
 
-def _request(work: Work[Settings], folder: Path) -> TuningRequest:
-    settings = work.settings
+def request_of(
+    settings: Settings,
+    inputs: Mapping[str, Path],
+    *,
+    seed: int,
+    output: Path,
+    scratch: Path,
+    key: str,
+) -> TuningRequest:
+    """Return what a tuner is asked for one model."""
     return TuningRequest(
-        train=work.inputs["train"],
-        validation=work.inputs.get("validation"),
+        train=inputs["train"],
+        validation=inputs.get("validation"),
         system=None,  # each row carries its own
         max_steps=settings.max_steps,
         epochs=settings.epochs,
         max_examples=settings.max_examples,
-        seed=settings.seed,
-        output=folder,
-        scratch=work.scratch,
-        key=work.key,
+        seed=seed,
+        output=output,
+        scratch=scratch,
+        key=key,
     )
 
 

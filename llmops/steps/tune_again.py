@@ -16,8 +16,9 @@ from llmops.artifacts import digest
 from llmops.data import columns
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.ports import Tuned, TuningProgress, TuningRequest
-from llmops.steps.tune import read_card, write_tuned
+from llmops.ports import Tuned, TuningProgress
+from llmops.steps.tune import Settings as TuneSettings
+from llmops.steps.tune import read_card, request_of, write_tuned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,14 +29,9 @@ AS_THEY_ARE, SHUFFLED = "as_they_are", "shuffled"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How much to tune, the model, which seeds, and which answers."""
+class Settings(TuneSettings):
+    """What ``tune`` reads, which seeds, and which answers."""
 
-    max_steps: int | None = leaf("tuning.max_steps")
-    epochs: int | None = leaf("tuning.epochs")
-    max_examples: int | None = leaf("tuning.max_examples")
-    seed: int = leaf("tuning.seed")
-    model: Mapping[str, Any] = leaf("model", without=("requests", "tuner.waiting"))
     answers: str = leaf("with.answers")
     seeds: tuple[int, ...] | None = leaf("evaluation.seeds", optional=True)
 
@@ -87,13 +83,9 @@ def _tune(
     train = work.inputs["train"]
     if settings.answers == SHUFFLED:
         train = shuffle_answers(train, scratch / "shuffled.parquet", seed)
-    request = TuningRequest(
-        train=train,
-        validation=work.inputs.get("validation"),
-        system=None,  # each row carries its own
-        max_steps=settings.max_steps,
-        epochs=settings.epochs,
-        max_examples=settings.max_examples,
+    request = request_of(
+        settings,
+        {**work.inputs, "train": train},
         seed=seed,
         output=output,
         scratch=scratch,

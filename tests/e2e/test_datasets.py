@@ -8,6 +8,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from llmops.adapters.model.answers import Answer, Kept
 from llmops.artifacts import reference
 
 DATA = ["run", "+experiment=so_python", "--limit", "300"]
@@ -85,14 +86,43 @@ def test_a_card_is_shown_by_the_beginning_of_its_name(workspace):
     assert llmops(workspace, "datasets", "show", name[:-2])["card"]["dataset_version"] == name
 
 
+def test_a_card_says_where_its_rows_are_from_and_what_became_of_them(workspace):
+    for method in ("group", "hash"):
+        name = versions(workspace)[method]["name"]
+        card = llmops(workspace, "datasets", "show", name)["card"]
+        origin = card["origin"]
+        assert "posts_questions" in origin["query"]
+        assert origin["source"]["name"] == "duckdb://sample"
+        assert len(origin["tables"]) == 2
+        assert origin["rules"]["min_rows"] > 0
+        counts = origin["rows"]
+        assert counts["in"] == counts["good"] + counts["quarantined"] + counts["duplicates"]
+        assert counts["good"] == sum(card["rows"].values())
+        done = subprocess.run(
+            [sys.executable, "-m", "llmops", "datasets", "show", name],
+            env={**os.environ, "LLMOPS_WORKSPACE": str(workspace)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"| in | {counts['in']:,} |" in done.stdout
+
+
 def test_a_row_to_be_erased_names_every_version_that_holds_it(workspace):
     record = llmops(workspace, "runs", "list")[-1]
     folder = next((workspace / "runs" / "so_python").glob(f"{record['run_id']}*"))
     steps = json.loads((folder / "run.json").read_text())["steps"]
     (split,) = [step for step in steps if step["name"] == "split"]
     path = workspace / reference(split["outputs"]["train"]).uri.removeprefix("file://")
-    key = pq.read_table(path, columns=["row_key"])["row_key"][0].as_py()
+    (row,) = pq.read_table(path).slice(0, 1).to_pylist()
+    key, rendered = row["row_key"], row["input_text_instruct"]
+    kept = Kept(workspace / ".llmops" / "answers.sqlite")
+    kept.keep({n: Answer([["user", n]], {"text": "so"}) for n in (rendered, "another question")})
     told = llmops(workspace, "datasets", "erase", key)
+    assert (told["answers"], told["removed"]) == (1, False)
+    told = llmops(workspace, "datasets", "erase", key, "--answers")
+    assert (told["answers"], told["removed"]) == (1, True)
+    assert set(kept.find([rendered, "another question"])) == {"another question"}
     assert {each["method"] for each in told["datasets"]} == {"group", "hash"}
     absent = llmops(workspace, "datasets", "erase", "0" * 64)
     assert (absent["datasets"], absent["models"]) == ([], [])

@@ -19,6 +19,7 @@ USE = "pipeline.steps.s1.use"
 BESIDE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 CLOCK = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 needs_clock = pytest.mark.skipif(CLOCK is None, reason="libfaketime is not installed")
+pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -87,6 +88,8 @@ class BigQuery:
     results: dict[str, pa.Table] = field(default_factory=dict)
     told: list[dict[str, Any]] = field(default_factory=list)
     exports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # uri -> rows
+    bucket: MutableMapping[str, bytes] = field(default_factory=dict)  # address -> a shard's lines
+    shard_rows: int = 50
 
     # ------------------------------------------------------------------ telling
 
@@ -210,10 +213,17 @@ class BigQuery:
         batches = list(found.batches())
         if asked["export"]:
             job.exports = True
-            self.exports[asked["export"]] = [row for batch in batches for row in batch.to_pylist()]
+            self._write_shards(asked["export"], [r for batch in batches for r in batch.to_pylist()])
         empty = {c.name: pa.array([], pa.string()) for c in check.columns}
         self.results[job.id] = pa.Table.from_batches(batches) if batches else pa.table(empty)
         job.configuration["columns"] = [_field(c.name, c.type) for c in check.columns]
+
+    def _write_shards(self, uri: str, rows: list[dict[str, Any]]) -> None:
+        self.exports[uri] = rows
+        for number, first in enumerate(range(0, len(rows), self.shard_rows)):
+            part = rows[first : first + self.shard_rows]
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
+            self.bucket[uri.replace("*", f"{number:012d}")] = lines.encode()
 
     def _job(self, job: Job) -> dict[str, Any]:
         destination = {"projectId": self.project, "datasetId": ANONYMOUS, "tableId": job.id}

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from tests.fakes.faults import Faults, serve
 from tests.fakes.gcs_server import Objects, cloud_storage
 from tests.fakes.gemini import Gemini
+from tests.fakes.google_evaluation import Evaluation
 from tests.fakes.identity import Identity, add_identity, key_file
 from tests.fakes.palm import Palm, tuned_models
 from tests.fakes.vertex_models import VertexModels
@@ -29,6 +30,7 @@ class Cloud:
     world: Gemini
     models: VertexModels
     palm: Palm
+    evaluation: Evaluation
     identity: Identity
     faults: Faults
     url: str
@@ -43,6 +45,7 @@ class Cloud:
         vars(self.world).update(vars(Gemini(files=files)))
         vars(self.models).update(vars(VertexModels(models=tuned_models())))
         vars(self.palm).update(vars(Palm()))
+        vars(self.evaluation).update(vars(Evaluation()))
         self.faults.clear()
 
     @property
@@ -62,14 +65,18 @@ class Cloud:
 @contextlib.contextmanager
 def cloud_on_loopback(folder: Path) -> Iterator[Cloud]:
     """Serve the cloud until the block ends."""
-    world, models, palm, identity = Gemini(), VertexModels(), Palm(), Identity()
+    world, models, palm, evaluation = Gemini(), VertexModels(), Palm(), Evaluation()
+    identity = Identity()
     app = FastAPI()
-    for router in (palm.router(), models.router(), world.router()):  # the last takes every path
-        app.include_router(router)
+    for service in (palm, models, evaluation, world):  # the last takes every path
+        app.include_router(service.router())
     add_identity(app, identity)
     with cloud_storage() as storage_url, serve(app) as server:
         key = key_file(folder, server.url)
-        cloud = Cloud(world, models, palm, identity, server.faults, server.url, storage_url, key)
+        cloud = Cloud(
+            *(world, models, palm, evaluation, identity),
+            *(server.faults, server.url, storage_url, key),
+        )
         cloud.fresh()
         yield cloud
 

@@ -63,6 +63,22 @@ def test_a_storm_of_503_is_waited_out(place):
     assert submissions(place) == 1
 
 
+def test_a_quota_that_is_used_up_is_asked_again_when_the_service_says(place):
+    soon = {"Retry-After": "0"}  # the pauses of our own would outlast the run's patience
+    place.faults.refuse(429, SUBMIT[place.engine], method="POST", times=6, headers=soon)
+    made = run(place, "engine.patience_s=5")
+    assert made.record["status"] == "succeeded", made.record["error"]
+    assert submissions(place) == 1
+
+
+def test_a_connection_cut_in_mid_answer_is_asked_again(place):
+    place.faults.cut(BY_NAME[place.engine], method="GET", times=2, skip=1)
+    made = run(place)
+    assert made.record["status"] == "succeeded", made.record["error"]
+    assert submissions(place) == 1
+    assert did_once(place)
+
+
 def test_a_submission_whose_answer_is_lost_is_found_and_not_repeated(place):
     place.faults.lose(SUBMIT[place.engine], method="POST")
     made = run(place)

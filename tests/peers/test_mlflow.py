@@ -27,7 +27,10 @@ CONFIG = {
     "store": {"kind": "folder", "path": ".llmops/store"},
 }
 NOTIFY = {"when": ["failed"], "webhook": None, "command": None, "lineage": []}
-pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of SQLAlchemy and pydantic
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # MLflow's own, of SQLAlchemy and pydantic
+]
 
 
 @contextlib.contextmanager

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 
 from llmops import api
+from llmops.adapters.model.answers import Answer, Kept
 from llmops.adapters.registry.files import FileRegistry
 from llmops.adapters.store.folder import FolderStore
 from llmops.errors import BackendError, ConfigError, DamagedObject
@@ -186,6 +189,21 @@ def test_a_lock_that_cannot_be_read_stops_it(workspace, store):
 def test_a_negative_number_is_refused(workspace):
     with pytest.raises(ConfigError):
         api.gc(keep=-1)
+
+
+def test_answers_that_nothing_used_for_so_long_go_and_others_stay(workspace, store):
+    kept = Kept(workspace / ".llmops" / "answers.sqlite")
+    kept.keep({name: Answer([["user", name]], {"text": name}) for name in ("old", "new")})
+    with closing(sqlite3.connect(kept.path)) as connection, connection:
+        connection.execute("UPDATE kept SET used = '2020-01-01' WHERE key = 'old'")
+    assert api.gc(keep=1).answers == 0
+    assert api.gc(older_than_days=30, dry_run=True).answers == 1
+    assert set(kept.find(["old", "new"])) == {"old", "new"}  # and "old" is of use again
+    assert api.gc(older_than_days=30).answers == 0
+    with closing(sqlite3.connect(kept.path)) as connection, connection:
+        connection.execute("UPDATE kept SET used = '2020-01-01' WHERE key = 'old'")
+    assert api.gc(older_than_days=30).answers == 1
+    assert set(kept.find(["old", "new"])) == {"new"}
 
 
 def begun(workspace, hours_ago):

@@ -1,8 +1,10 @@
 """Answers kept by content: a model that has answered a chat is not asked the same again.
 
 The key is a digest over the model, the chat and the settings that decide the answer, so nothing
-ever goes stale. An answer that failed is not kept. One SQLite file serves all processes of a
-workspace; deleting it costs only asking again. Knows no prompt, no row and no step.
+ever goes stale. An answer that failed is not kept. The chat is kept beside its answer, so that what
+concerns a row or a person can be found and removed, and when it was last of use, so that old ones
+can go. One SQLite file serves all processes of a workspace; deleting it costs only asking again.
+Knows no prompt, no row and no step.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,21 @@ from llmops.ports import (
 )
 
 FILE = "answers.sqlite"
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS kept"
+    " (key TEXT PRIMARY KEY, chat TEXT NOT NULL, body TEXT NOT NULL, used TEXT NOT NULL)"
+)
 WAIT_S = 60.0  # for another process that writes
 KEEP_EVERY_S = 0.5  # an answer that comes later than that is kept at once; faster ones together
 ABOUT_ASKING = ("tuner", "api_key", "timeout_s", "attempts", "parallel_requests", "requests")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is kept under a key: the turns it answers, and the answer as plain JSON."""
+
+    chat: Sequence[Sequence[str]]
+    body: Any
 
 
 @dataclass(frozen=True)
@@ -44,29 +59,80 @@ class Kept:
     def _open(self) -> Iterator[sqlite3.Connection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self.path, timeout=WAIT_S)) as connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, body TEXT NOT NULL)"
-            )
+            connection.execute("PRAGMA secure_delete = ON")  # what goes is overwritten
+            with connection:
+                connection.execute(TABLE)
             yield connection
 
     def find(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Return what is kept under these keys; nothing if ``fresh``."""
+        """Return what is kept under these keys, and note that it was of use; nothing if ``fresh``.
+
+        That is noted to the day.
+        """
         if self.fresh or not self.path.exists():
             return {}
+        today = _today()
         with self._open() as connection:
-            found = (
-                connection.execute("SELECT key, body FROM answers WHERE key = ?", (key,)).fetchone()
-                for key in dict.fromkeys(keys)
-            )
-            return {row[0]: json.loads(row[1]) for row in found if row}
+            found = {}
+            for key in dict.fromkeys(keys):
+                row = connection.execute(
+                    "SELECT body, used FROM kept WHERE key = ?", (key,)
+                ).fetchone()
+                if row:
+                    found[key] = row
+            old = [(today, key) for key, (_, used) in found.items() if used < today]
+            if old:
+                with connection:
+                    connection.executemany("UPDATE kept SET used = ? WHERE key = ?", old)
+        return {key: json.loads(body) for key, (body, _) in found.items()}
 
-    def keep(self, answers: Mapping[str, Any]) -> None:
+    def keep(self, answers: Mapping[str, Answer]) -> None:
         """Keep some answers, all or none."""
         if not answers:
             return
-        rows = [(key, json.dumps(body)) for key, body in answers.items()]
+        rows = [
+            (key, json.dumps(answer.chat), json.dumps(answer.body), _today())
+            for key, answer in answers.items()
+        ]
         with self._open() as connection, connection:
-            connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", rows)
+
+    def about(self, texts: Sequence[str], *, remove: bool = False) -> int:
+        """Return how many answers have one of ``texts`` in their chat or in themselves.
+
+        Args:
+            texts: White space around them does not count.
+            remove: Remove those answers.
+        """
+        plain = {text.strip() for text in texts} - {""}
+        in_json = {json.dumps(text, ensure_ascii=False)[1:-1] for text in plain}  # as judges get it
+        wanted = [json.dumps(text)[1:-1] for text in sorted(plain | in_json)]
+        if not wanted or not self.path.exists():
+            return 0
+        where = " OR ".join(["instr(chat, ?) OR instr(body, ?)"] * len(wanted))
+        with self._open() as connection, connection:
+            twice = [text for text in wanted for _ in range(2)]
+            verb = "DELETE" if remove else "SELECT count(*)"
+            done = connection.execute(f"{verb} FROM kept WHERE {where}", twice)
+            return done.rowcount if remove else int(done.fetchone()[0])
+
+    def unused(self, before: datetime, *, remove: bool = False) -> int:
+        """Return how many answers were of no use since the day of ``before``, or remove them."""
+        if not self.path.exists():
+            return 0
+        verb = "DELETE" if remove else "SELECT count(*)"
+        day = before.astimezone(UTC).date().isoformat()
+        with self._open() as connection, connection:
+            done = connection.execute(f"{verb} FROM kept WHERE used < ?", (day,))
+            gone = done.rowcount if remove else int(done.fetchone()[0])
+        if remove and gone:
+            with self._open() as connection:
+                connection.execute("VACUUM")  # gives the room back
+        return gone
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def identity(model: Mapping[str, Any], reference: ModelReference) -> dict[str, Any]:
@@ -112,7 +178,7 @@ class KeptGenerator:
         progress(len(chats) - len(missing), len(chats), "answers")
         if missing:
             asked = self.generator.generate([chats[i] for i in missing], settings, progress)
-            self._collect(asked, [keys[i] for i in missing], found)
+            self._collect(asked, [(keys[i], chats[i]) for i in missing], found)
         yield from (found[key] for key in keys)
 
     def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
@@ -128,20 +194,29 @@ class KeptGenerator:
         if missing:
             scored = list(self.generator.score((listed[i] for i in missing), progress))
             made = dict(zip((keys[i] for i in missing), scored, strict=True))
-            self.kept.keep({key: asdict(score) for key, score in made.items()})
+            chats = dict(zip((keys[i] for i in missing), (listed[i] for i in missing), strict=True))
+            self.kept.keep(
+                {
+                    key: Answer([*_turns(chats[key][0]), ["reference", chats[key][1]]], asdict(one))
+                    for key, one in made.items()
+                }
+            )
             found |= made
         yield from (found[key] for key in keys)
 
     def _collect(
-        self, asked: Iterator[Response], keys: Sequence[str], found: dict[str, Response]
+        self,
+        asked: Iterator[Response],
+        missing: Sequence[tuple[str, Chat]],
+        found: dict[str, Response],
     ) -> None:
-        waiting: dict[str, Any] = {}
+        waiting: dict[str, Answer] = {}
         kept_at = float("-inf")
         try:
-            for key, response in zip(keys, asked, strict=True):
+            for (key, chat), response in zip(missing, asked, strict=True):
                 found[key] = response
                 if response.finish_reason != "error":
-                    waiting[key] = asdict(response)
+                    waiting[key] = Answer(_turns(chat), asdict(response))
                 if time.monotonic() - kept_at >= KEEP_EVERY_S:
                     self.kept.keep(waiting)
                     waiting, kept_at = {}, time.monotonic()
@@ -149,8 +224,11 @@ class KeptGenerator:
             self.kept.keep(waiting)
 
     def _key(self, what: str, chat: Chat, rest: Any) -> str:
-        turns = [[turn.role, turn.text] for turn in chat]
-        return digest([what, self.model, turns, rest])
+        return digest([what, self.model, _turns(chat), rest])
+
+
+def _turns(chat: Chat) -> list[list[str]]:
+    return [[turn.role, turn.text] for turn in chat]
 
 
 def _response(body: Mapping[str, Any]) -> Response:

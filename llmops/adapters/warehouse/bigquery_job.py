@@ -8,10 +8,11 @@ read. So no query is paid twice. Only a job that failed or is gone gets a succes
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from llmops.adapters.patience import LOG, Patience
 from llmops.adapters.warehouse.bigquery_errors import job_failure
@@ -42,15 +43,23 @@ class Submission:
 def finished(client: Client, submission: Submission, patience: Patience) -> QueryJob:
     """Return the job, done and with a result that can be read.
 
+    A job of an earlier run that failed or was cancelled, for whatever reason, has a successor; one
+    that is submitted now and fails for good is told of.
+
     Raises:
         ConfigError: If BigQuery cannot answer the query.
         Refused: If the job would bill more than it may.
         BackendError: If BigQuery fails, or the job is not done within its time.
     """
-    for attempt in range(1, ATTEMPTS + 1):
-        name = f"{submission.name}-{attempt}"
+    attempts = 0
+    for number in itertools.count(1):
+        name = f"{submission.name}-{number}"
         submitted = patience.ask(functools.partial(_submitted, client, submission, name))
-        job = _followed(client, submitted, submission, patience)
+        job = _followed(client, submitted.job, submission, patience)
+        failed_before = not submitted.now and job is not None and job.error_result is not None
+        attempts += not failed_before
+        if attempts > ATTEMPTS:
+            break
         if job is None:
             LOG.warning("BigQuery no longer knows job %s; submitting it anew", name)
             continue
@@ -59,7 +68,7 @@ def finished(client: Client, submission: Submission, patience: Patience) -> Quer
                 return job
             continue  # its result was kept for a day and is gone
         error = job_failure(job.error_result, job.job_id)
-        if not (isinstance(error, BackendError) and error.retryable):
+        if submitted.now and not (isinstance(error, BackendError) and error.retryable):
             raise error
         LOG.warning("%s; submitting it anew", error)
     raise BackendError(
@@ -69,11 +78,18 @@ def finished(client: Client, submission: Submission, patience: Patience) -> Quer
     )
 
 
-def _submitted(client: Client, submission: Submission, name: str) -> QueryJob:
+class _Submitted(NamedTuple):
+    """A job, and whether this very call submitted it."""
+
+    job: QueryJob
+    now: bool
+
+
+def _submitted(client: Client, submission: Submission, name: str) -> _Submitted:
     from google.api_core.exceptions import Conflict
 
     try:
-        return client.query(
+        job = client.query(
             submission.sql,
             job_config=submission.config,
             job_id=name,
@@ -83,7 +99,8 @@ def _submitted(client: Client, submission: Submission, name: str) -> QueryJob:
             timeout=CALL_S,
         )
     except Conflict:  # an earlier submission, whose answer was lost or whose process died
-        return _known(client, name, submission.location)
+        return _Submitted(_known(client, name, submission.location), now=False)
+    return _Submitted(job, now=True)
 
 
 def _followed(

@@ -126,10 +126,10 @@ def test_in_a_pipe_a_step_tells_its_progress_every_few_seconds_in_plain_lines():
     with RunScreen(console, clock=clock) as screen:
         tuning(screen, clock)
     assert written(console).splitlines() == [
-        "tune  5/20  loss 2.95  5.0 s",
-        "tune  10/20  loss 2.90  10 s",
-        "tune  15/20  loss 2.85  15 s",
-        "tune  20/20  loss 2.80  20 s",
+        "tune  5/20  1.0/s, 15 s left  loss 2.95  5.0 s",
+        "tune  10/20  1.0/s, 10 s left  loss 2.90  10 s",
+        "tune  15/20  1.0/s, 5.0 s left  loss 2.85  15 s",
+        "tune  20/20  1.0/s  loss 2.80  20 s",
         "tune  done  20 s",
     ]
 
@@ -165,7 +165,21 @@ def test_an_unknown_total_is_shown_as_a_count():
         screen.event({"step": "ingest", "event": "start"})
         clock.now += 6
         screen.event({"step": "ingest", "event": "progress", "done": 5000, "total": None})
-    assert written(console).splitlines() == ["ingest  5,000  6.0 s"]
+    assert written(console).splitlines() == ["ingest  5,000  833/s  6.0 s"]
+
+
+def test_a_count_that_falls_begins_a_pace_of_its_own():
+    console, clock = terminal(), Clock()
+    with RunScreen(console, clock=clock, plain_seconds=0) as screen:
+        screen.event({"step": "prepare", "event": "start"})
+        for seconds, done, total in ((10, 10_000, None), (5, 0, 9_000), (10, 3_000, 9_000)):
+            clock.now += seconds
+            screen.event({"step": "prepare", "event": "progress", "done": done, "total": total})
+    assert written(console).splitlines() == [
+        "prepare  10,000  1,000/s  10 s",
+        "prepare  0/9,000  15 s",
+        "prepare  3,000/9,000  300/s, 20 s left  25 s",
+    ]
 
 
 def test_a_note_is_text_and_no_markup():

@@ -11,7 +11,7 @@ import pytest
 from llmops import cli
 from llmops.adapters.warehouse import bigquery_job
 from llmops.adapters.warehouse.bigquery import LEAST_BILLED
-from llmops.errors import BackendError, ConfigError, Refused
+from llmops.errors import BackendError, ConfigError, LlmopsError, Refused
 from llmops.files import file_sha256
 from llmops.plan.kinds import Adapters, Work
 from llmops.ports import Origin
@@ -283,6 +283,27 @@ def test_a_job_that_failed_for_good_is_not_tried_again_and_says_what_to_do(
         read(opened)
     assert says in caught.value.hint
     assert len(fake.jobs) == 1
+
+
+@pytest.mark.parametrize("reason", ["stopped", "quotaExceeded", "invalidQuery"])
+def test_what_failed_in_an_earlier_run_is_submitted_anew_and_paid_once(opened, fake, reason):
+    """Cancelled from outside, refused by the quota of that day, a table that was not there yet."""
+    fake.fail(reason)
+    with pytest.raises(LlmopsError):
+        read(opened)
+    rows, _ = read(opened)
+    assert len(rows) == 50
+    assert [name.rpartition("-")[2] for name in fake.jobs] == ["1", "2"]
+    assert read(opened)[0] == rows
+    assert (len(fake.jobs), fake.billed) == (2, LEAST_BILLED)
+
+
+def test_a_job_that_was_cancelled_for_its_time_has_a_successor(server, fake, tmp_path):
+    fake.stall()
+    with pytest.raises(BackendError, match="was cancelled"):
+        read(bigquery_client(server, tmp_path, timeout_s=0.2))
+    rows, _ = read(bigquery_client(server, tmp_path))
+    assert len(rows) == 50
 
 
 def test_an_account_without_the_right_is_told_where_to_read(server, opened):

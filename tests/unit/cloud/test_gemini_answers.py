@@ -148,6 +148,14 @@ def test_retry_after_is_honoured(cloud):
     assert cloud.faults.count("generateContent") == 2
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(cloud, monkeypatch):
+    monkeypatch.setattr("llmops.adapters.patience.FIRST_PAUSE_S", 0.001)
+    cloud.faults.cut("generateContent", times=2)
+    responses = answers(cloud, "a", "b", "c")
+    assert [response.error for response in responses] == [None] * 3
+    assert cloud.faults.count("generateContent") == 5
+
+
 def test_a_storm_loses_no_row(cloud, monkeypatch):
     monkeypatch.setattr("llmops.adapters.patience.FIRST_PAUSE_S", 0.001)
     texts = [f"question number {number}" for number in range(12)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llmops import sandbox
 from llmops.config import returned_columns, rules
 from llmops.config.knowledge import NEED_SCORES, PROVIDERS
 from llmops.config.schemas import Mistake, schema
@@ -165,3 +166,40 @@ def test_rows_of_files_need_no_query():
     files = ("dataset=jsonl", "dataset.query=null", "pipeline=dataset_of_files")
     own = ("dataset.licence=mine", "dataset.source_terms=mine", "dataset.acknowledged_terms=[mine]")
     validate(["+experiment=so_python", *files, "dataset.files=[rows.jsonl]", *own])
+
+
+def with_code_metric(config: dict[str, Any], engine: str = "local") -> dict[str, Any]:
+    changed = copy.deepcopy(config)
+    changed["evaluation"]["metrics"].append("code_passes")
+    changed["evaluation"]["sandbox"] = {"timeout_s": 5, "max_memory_mb": 256}
+    changed["engine"]["kind"] = engine
+    return changed
+
+
+def of_code(config: dict[str, Any]) -> list[Mistake]:
+    return [one for one in told(config) if one.got == "'code_passes'" or "bwrap" in one.got]
+
+
+def test_a_metric_that_runs_code_has_to_be_allowed(so_python: dict[str, Any]) -> None:
+    config = with_code_metric(so_python)
+    config["evaluation"]["sandbox"] = None
+    assert "allow running it" in of_code(config)[0].hint
+
+
+def test_a_metric_that_runs_code_is_refused_where_no_sandbox_works(
+    so_python: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "why_not", sandbox.why_not.__wrapped__)
+    monkeypatch.setenv("PATH", "/nowhere")
+    (mistake,) = of_code(with_code_metric(so_python))
+    assert mistake.path == ("evaluation", "metrics", "6")
+    assert mistake.got.startswith("bwrap is not installed")
+    assert "leave code_passes out" in mistake.hint
+
+
+def test_tasks_on_other_machines_look_for_their_sandbox_themselves(
+    so_python: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "why_not", sandbox.why_not.__wrapped__)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert of_code(with_code_metric(so_python, engine="kubeflow")) == []

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+from fnmatch import fnmatch
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ from llmops.plan.kinds import Adapters, Work
 from llmops.steps import prepare
 from tests.fakes.bigquery import bigquery, bigquery_client, duckdb_with
 from tests.fakes.faults import serve
+from tests.fakes.gcs_server import Objects, cloud_storage
 
 TABLE = "shop.support.pairs"
 QUERY = f"SELECT input_text, output_text FROM `{TABLE}`"
@@ -85,7 +87,10 @@ def run(values, warehouse, to):
 def lines(folder, card, side, format):
     """Return the lines of a side, parsed, in an order of their own."""
     (name,) = (f["name"] for f in card["files"] if (f["side"], f["format"]) == (side, format))
-    text = (folder / "files" / name).read_text("utf-8")
+    return parsed((folder / "files" / name).read_text("utf-8"))
+
+
+def parsed(text):
     found = (json.loads(line) for line in text.split("\n") if line)
     return sorted(json.dumps(line, sort_keys=True) for line in found)
 
@@ -180,6 +185,29 @@ def test_bigquery_exports_to_the_bucket_and_sends_no_row(tmp_path):
     here = run(asked(dataset__runs_in="here"), behind, tmp_path / "here")
     assert here.facts["good"] == there.facts["good"]
     assert card["rows"] == card_of(tmp_path / "here")["rows"]
+
+
+def test_the_shards_in_the_bucket_hold_the_rows_that_this_machine_would_write(tmp_path):
+    given = [{**row, "input_text": row["input_text"].replace("\x1c", "")} for row in rows(120)]
+    behind = duckdb_with(tmp_path, TABLE, given)
+    app = bigquery(behind)
+    with cloud_storage() as url, serve(app) as server:
+        bucket = app.state.bigquery.bucket = Objects(url, "shop-data")
+        values = asked(dataset__export_to="gs://shop-data/sets")
+        run(values, bigquery_client(server, tmp_path), tmp_path / "there")
+        written = {address: bucket[address].decode() for address in bucket}
+    run(asked(dataset__runs_in="here"), behind, tmp_path / "here")
+    card = card_of(tmp_path / "there")
+    told = {file["side"]: file["name"] for file in card["files"]}
+    shards = {
+        side: [address for address in written if fnmatch(address, name)]
+        for side, name in told.items()
+    }
+    assert len(shards["train"]) > 1
+    assert sum(map(len, shards.values())) == len(written)
+    for side, addresses in shards.items():
+        text = "".join(written[address] for address in addresses)
+        assert parsed(text) == lines(tmp_path / "here", card_of(tmp_path / "here"), side, "gemini")
 
 
 def test_bigquery_needs_a_bucket(tmp_path):

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import random
+import shutil
+import subprocess
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -198,6 +200,36 @@ def test_a_disk_that_fills_in_mid_spill_is_a_backend_error(tmp_path, monkeypatch
     with pytest.raises(BackendError, match="No space left on device"):
         run(tmp_path, rows(100))
     assert list((tmp_path / "files").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own with 2 MB; needs the rights to mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no rights to mount a file system")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("place", ["spill", "files", "quarantined"])
+@pytest.mark.parametrize("expected_bytes", [None, 0], ids=["256 buckets", "one bucket"])
+def test_a_disk_that_is_really_full_is_told_and_leaves_no_spill(
+    tmp_path, small_disk, place, expected_bytes
+):
+    given = [
+        {"input_text": f"question {n} " + "x" * 2000, "output_text": "no" if n % 2 else "answer"}
+        for n in range(2000)
+    ]
+    if place == "quarantined":
+        (small_disk / "taken").write_bytes(b"x" * (2 << 20))
+    to = dataclasses.replace(output(tmp_path), **{place: small_disk / place})
+    how = dataclasses.replace(wanted(), expected_bytes=expected_bytes)
+    with pytest.raises(BackendError, match="No space left on device"):
+        stream.stream(batches(given, 500), asked(), how, to, lambda *_: None)
+    assert list(to.spill.glob("*")) == []
 
 
 def test_no_rows_are_refused(tmp_path):

@@ -79,6 +79,7 @@ def test_every_metric_names_each_column_that_it_reads():
         "latency_s": [0.1],
         "cost": [0.01],
         "judged": [0.5],
+        "passes": [1.0],
     }
     for metric in metrics.METRICS.values():
         read = {name: columns[name] for name in metric.columns}

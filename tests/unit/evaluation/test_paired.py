@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops.evaluation import paired
+from llmops.evaluation.intervals import Resampling, bootstrap
 from llmops.plan.power import standard_errors_needed
 
 
@@ -53,6 +54,29 @@ def test_the_groups_differences_add_up_to_the_difference_of_the_ratios():
     found = paired.group_differences(one, other, np.arange(30) // 2)
     ratios = [part[:, 0].sum() / part[:, 1].sum() for part in (one, other)]
     assert found.sum() == pytest.approx(ratios[0] - ratios[1])
+
+
+def test_errors_sum_to_nothing_and_spread_as_the_interval_says():
+    generator = np.random.default_rng(2)
+    weights = generator.gamma(0.7, 60, 200) + 5  # some groups weigh a hundred times others
+    ours, theirs = (np.stack([part, weights], axis=1) for part in (weights * 2, weights * 2 + 30))
+    errors = paired.group_errors(ours, theirs, np.arange(200))
+    assert errors.sum() == pytest.approx(0)
+    found = bootstrap(
+        np.concatenate([ours, theirs], axis=1), np.arange(200), Resampling(0.95, 2000, 1)
+    )
+    reach = (found.high - found.low) / 2
+    assert 1.96 * paired.standard_error(errors) == pytest.approx(reach, rel=0.15)
+
+
+def test_without_a_difference_errors_are_the_differences():
+    generator = np.random.default_rng(3)
+    weights = generator.integers(5, 50, 30).astype(float)
+    ours = np.stack([generator.gamma(2, weights), weights], axis=1)
+    theirs = ours[::-1].copy()
+    groups = np.arange(30)
+    errors = paired.group_errors(ours, theirs, groups)
+    assert errors == pytest.approx(paired.group_differences(ours, theirs, groups))
 
 
 def test_the_smallest_detectable_difference_is_seen_four_times_in_five():

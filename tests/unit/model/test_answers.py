@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -33,6 +36,9 @@ class World:
     def _open(self):
         self.opened += 1
         return self.model
+
+    def kept(self):
+        return Kept(self.folder / "answers.sqlite")
 
     def generator(self, *, fresh=False, model=MODEL, reference=REFERENCE):
         kept = Kept(self.folder / "answers.sqlite", fresh)
@@ -162,9 +168,51 @@ def test_a_likelihood_is_measured_once(world):
     assert world.opened == 1
 
 
-def test_no_text_of_a_question_is_kept_but_in_its_digest(world):
-    world.ask("a very private question BLOCK")
-    with sqlite3.connect(world.folder / "answers.sqlite") as connection:
-        rows = connection.execute("SELECT key, body FROM answers").fetchall()
-    connection.close()
-    assert "private" not in str(rows)
+# ------------------------------------------------------------ finding and removing
+
+
+def test_answers_about_a_text_are_found_and_removed_wherever_it_stands(world):
+    private = 'my "private"\nquestion, naïve \ud83d\ude00'.encode("utf-16", "surrogatepass")
+    private = private.decode("utf-16")
+    example = Message("user", f"Before: {private}"), Message("assistant", "so")
+    in_json = Message("user", json.dumps({"question": private}, ensure_ascii=False, indent=1))
+    asked = [(Message("user", private),), (*example, Message("user", "other")), (in_json,)]
+    list(world.generator().generate([*asked, *chats("other")], SETTINGS, quiet))
+    list(world.generator().score([(chats("other")[0], f"{private}!")], quiet))
+    kept = world.kept()
+    assert kept.about([f" {private} "]) == 4
+    assert kept.about([private], remove=True) == 4
+    assert (kept.about([private]), kept.about(["other"])) == (0, 1)
+    stored = (world.folder / "answers.sqlite").read_bytes()
+    assert b"private" not in stored
+
+
+def test_an_answer_that_says_the_text_is_about_it_too(world):
+    world.model._answer = lambda question: Response("it is Ada's", "stop", 3, 4)
+    world.ask("a", "b")
+    assert world.kept().about(["Ada"]) == 2
+
+
+def test_nothing_is_about_no_text(world):
+    world.ask("a")
+    assert world.kept().about(["", "  "], remove=True) == 0
+    assert world.kept().about([]) == 0
+
+
+def test_answers_of_no_use_for_long_can_go_and_use_renews_them(world):
+    world.ask("a", "b")
+    with closing(sqlite3.connect(world.folder / "answers.sqlite")) as connection, connection:
+        connection.execute("UPDATE kept SET used = '2020-01-01'")
+    world.ask("a")
+    last_year = datetime.now(UTC) - timedelta(days=365)
+    assert world.kept().unused(last_year) == 1
+    assert world.kept().unused(last_year, remove=True) == 1
+    world.ask("a", "b")
+    assert len(world.model.asked) == 3  # b again
+    assert world.kept().unused(datetime.now(UTC), remove=True) == 0
+
+
+def test_a_workspace_without_answers_has_none_to_remove(world):
+    assert world.kept().about(["x"], remove=True) == 0
+    assert world.kept().unused(datetime.now(UTC), remove=True) == 0
+    assert not (world.folder / "answers.sqlite").exists()

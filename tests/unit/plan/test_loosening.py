@@ -211,6 +211,18 @@ def test_rules_that_differ_by_their_slice_are_told_apart(gone):
     assert loosened({"gate.rules": rules}, {"gate.rules": rules[::-1]}) == []
 
 
+bounds = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.7]), min_size=1, max_size=4)
+
+
+@given(bounds, bounds)
+def test_of_rules_of_one_name_the_strictest_counts(before, after):
+    def with_limits(limits):
+        return {"gate.rules": [{"metric": "truncated", "at_most": limit} for limit in limits]}
+
+    found = loosened(with_limits(before), with_limits(after))
+    assert bool(found) == (min(after) > min(before))
+
+
 def test_the_conditions_and_the_default_agreement_are_those_of_the_gate():
     assert CONDITIONS == decision.CONDITIONS
     assert decision.Rule("judge").min_agreement == MIN_AGREEMENT

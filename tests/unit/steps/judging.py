@@ -6,6 +6,7 @@ be told to fail. Nothing of llmops is replaced.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -130,7 +131,7 @@ def write_side(path: Path, questions, answers=None, group=None) -> Path:
     return path
 
 
-def write_responses(path: Path, rows, scorer=None) -> Path:
+def write_responses(path: Path, rows, scorer=None, models=None) -> Path:
     """A responses file; ``rows`` give the columns that matter, the rest is filled in."""
     plain = {
         "prompt": "?",
@@ -152,7 +153,11 @@ def write_responses(path: Path, rows, scorer=None) -> Path:
         '"kind":"profanity"}'
     )
     schema = responses.schema(
-        {responses.SCORER: described.encode(), responses.TEST_ROWS_AVAILABLE: b"300"}
+        {
+            responses.SCORER: described.encode(),
+            responses.TEST_ROWS_AVAILABLE: b"300",
+            responses.MODELS: json.dumps(models or {}).encode(),
+        }
     )
     filled = [{**plain, "group": row["row_key"], **row} for row in rows]
     pq.write_table(pa.Table.from_pylist(filled, schema=schema), path)

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from judging import write_side
 
-from llmops.data.evaluation_sets import read_set
+from llmops import sandbox
+from llmops.data.evaluation_sets import Row, read_set
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Work
 from llmops.steps.evaluation_set import KIND, Settings
@@ -63,12 +64,79 @@ def test_pairs_under_any_usual_name_become_test_rows_once(tmp_path):
 def test_choices_are_listed_by_letter_and_the_letter_is_the_answer(tmp_path, answer):
     row = {"question": "Which?", "choices": ["one", "two"], "answer": answer}
     (found,) = read_set([write(tmp_path, row)], "choices")
-    assert found == ("Which?\nA. one\nB. two", "B")
+    assert found == Row("Which?\nA. one\nB. two", "B")
 
 
-def test_logs_give_the_requests_that_people_corrected(tmp_path):
-    path = write(tmp_path, {"question": "q1", "corrected": "a1"}, {"question": "q2"})
-    assert list(read_set([path], "logs")) == [("q1", "a1")]
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "Q", "choices": ["one", "two"], "answer": 1, "subject": "MMLU"},
+        {"ctx": "Q", "endings": ["one", "two"], "label": "1", "ind": 4},  # HellaSwag
+        {
+            "id": "ARC",
+            "question": {
+                "stem": "Q",
+                "choices": [{"text": "one", "label": "1"}, {"text": "two", "label": "2"}],
+            },
+            "answerKey": "2",
+        },
+        {
+            "question": "Q",
+            "choices": {"text": ["one", "two"], "label": ["A", "B"]},
+            "answerKey": "B",
+        },
+        {
+            "question": "Q",
+            "choices": [{"label": "A", "text": "one"}, {"label": "B", "text": "two"}],
+            "answerKey": "B",
+        },
+    ],
+)
+def test_benchmarks_with_choices_are_read_in_their_own_formats(tmp_path, row):
+    assert list(read_set([write(tmp_path, row)], "choices")) == [Row("Q\nA. one\nB. two", "B")]
+
+
+HUMAN_EVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": "def add(a, b):\n",
+    "canonical_solution": "    return a + b\n",
+    "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+    "entry_point": "add",
+}
+MBPP = {
+    "text": "Write add.",
+    "code": "def add(a, b): return a + b",
+    "test_list": ["assert add(1, 2) == 3", "assert add(0, 0) == 0"],
+    "test_setup_code": "",
+}
+OWN = {
+    "question": "Write add.",
+    "answer": "def add(a, b): return a + b",
+    "checks": "assert add(1, 2) == 3",
+}
+
+
+@pytest.mark.skipif(sandbox.why_not() is not None, reason="no sandbox on this machine")
+@pytest.mark.parametrize("row", [HUMAN_EVAL, MBPP, OWN])
+def test_the_checks_of_a_benchmark_pass_its_own_reference_and_not_another(tmp_path, row):
+    (found,) = read_set([write(tmp_path, row)], "code")
+    limits = sandbox.Limits(timeout_s=10, max_memory_mb=256)
+    assert sandbox.run((found.answer, found.checks), limits) == sandbox.PASSED
+    other = sandbox.run(("def add(a, b): return a * b", found.checks), limits)
+    assert other == "AssertionError"
+
+
+def test_checks_travel_to_the_test_side_and_only_there_where_a_row_has_some(tmp_path):
+    rows, _ = run(tmp_path, write(tmp_path, MBPP), form="code")
+    assert rows[0]["checks"].strip().startswith("assert add(1, 2) == 3")
+    rows, _ = run(tmp_path, write(tmp_path, {"question": "q", "answer": "a"}))
+    assert "checks" not in rows[0]
+
+
+def test_logs_give_the_answers_that_people_corrected(tmp_path):
+    liked, corrected = ({"question": q, "answer": "a", "id": q} for q in ("q1", "q2"))
+    path = write(tmp_path, liked | {"corrected": False}, corrected | {"corrected": True})
+    assert list(read_set([path], "logs")) == [Row("q2", "a")]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +148,17 @@ def test_logs_give_the_requests_that_people_corrected(tmp_path):
         ("choices", {"question": "q", "choices": ["a"], "answer": 0}),
         ("choices", {"question": "q", "choices": ["a", "b"], "answer": 2}),
         ("choices", {"question": "q", "choices": ["a", "b"], "answer": True}),
-        ("logs", {"corrected": "a"}),
+        ("choices", {"question": "q", "choices": ["a", "b"]}),
+        ("choices", {"question": "q", "choices": ["a", "b"], "answer": "C"}),
+        (
+            "choices",
+            {"question": "q", "choices": {"text": ["a"], "label": ["A", "B"]}, "answer": 0},
+        ),
+        ("choices", {"question": {"stem": "q"}, "answerKey": "A"}),
+        ("code", {"question": "q", "answer": "a"}),
+        ("code", {"prompt": "q", "test": "a"}),
+        ("logs", {"question": "q", "answer": "a"}),
+        ("logs", {"question": "q", "corrected": True}),
     ],
 )
 def test_a_line_that_is_no_row_is_named_with_an_example(tmp_path, form, row):

@@ -6,10 +6,14 @@ import json
 from types import SimpleNamespace
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from judging import Answerer, Bench, write_responses
 
-from llmops.errors import ConfigError, DataError
+from llmops import sandbox
+from llmops.errors import BackendError, ConfigError, DataError
 from llmops.examples import hello
 from llmops.execute import structure
 from llmops.files import file_sha256
@@ -79,6 +83,114 @@ def test_evaluate_gives_the_same_bytes_twice(bench, tmp_path):
     first = bench.output("metrics").read_bytes()
     bench.run(evaluate.KIND, {"responses": path})
     assert bench.output("metrics").read_bytes() == first
+
+
+class Letters:
+    """Encodes a text by its first letter: equal ones lie together, others at a right angle."""
+
+    description = "first letters"
+    dimensions = 26
+
+    def encode(self, texts, progress):
+        return np.array([[float(ord(text[0]) - 97 == i) for i in range(26)] for text in texts])
+
+
+def measured(bench, rows, *overrides, models=None):
+    path = write_responses(bench.folder / "r.parquet", rows, models=models)
+    bench.run(evaluate.KIND, {"responses": path}, *overrides)
+    return read(bench, "metrics")["contestants"]
+
+
+def test_semantic_similarity_is_the_cosine_of_answer_and_reference(tmp_path):
+    bench = Bench(tmp_path, encoder=Letters)
+    texts = ["alike", "about", "other", "zebra", "also", "no"]
+    rows = [
+        {"row_key": f"{i:04}", "contestant": "untuned", "text": text, "reference": "a b"}
+        for i, text in enumerate(texts)
+    ]
+    found = measured(bench, rows, "evaluation.metrics=[semantic_similarity]", "encoder=minilm")
+    assert found["untuned"]["semantic_similarity"]["value"] == pytest.approx(3 / 6)
+
+
+def test_latency_is_the_mean_of_what_the_provider_told_and_null_if_one_row_has_none(bench):
+    rows = [
+        {"row_key": f"{i:04}", "contestant": name, "latency_s": seconds * (i + 1)}
+        for i in range(8)
+        for name, seconds in (("untuned", 0.5), ("tuned", 1.0))
+    ]
+    found = measured(bench, rows, "evaluation.metrics=[latency]")
+    assert (found["untuned"]["latency"]["value"], found["tuned"]["latency"]["value"]) == (2.25, 4.5)
+    rows[1]["latency_s"] = None
+    gap = measured(bench, rows, "evaluation.metrics=[latency]")["tuned"]["latency"]
+    assert (gap["value"], gap["why"]) == (None, "1 of 8 rows have no figure")
+
+
+def test_cost_is_that_of_the_tokens_by_each_models_own_price(bench):
+    rows = [
+        {"row_key": f"{i:04}", "contestant": name, "prompt_tokens": 1000, "output_tokens": 100}
+        for i in range(8)
+        for name in ("untuned", "tuned")
+    ]
+    models = {"untuned": {"base": "small"}, "tuned": {"base": "large"}}
+    prices = "+evaluation.prices={small: {input: 1, output: 10}, large: {input: 2, output: 20}}"
+    found = measured(bench, rows, "evaluation.metrics=[cost]", prices, models=models)
+    assert found["untuned"]["cost"]["value"] == pytest.approx(0.002)
+    assert found["tuned"]["cost"]["value"] == pytest.approx(0.004)
+    unknown = "+evaluation.prices={small: {input: 1, output: 10}}"
+    found = measured(bench, rows, "evaluation.metrics=[cost]", unknown, models=models)
+    assert found["tuned"]["cost"]["value"] is None
+
+
+ALLOW = "evaluation.sandbox={timeout_s: 5, max_memory_mb: 256}"
+works = pytest.mark.skipif(sandbox.why_not() is not None, reason="no sandbox on this machine")
+FENCED = (
+    "Like this:\n```python\ndef add(a, b):\n    return a + b\n```\nor\n```\nprint(add(1, 2))\n```"
+)
+
+
+def written(**texts):
+    return [
+        {"row_key": f"{i:04}", "contestant": name, "text": text}
+        for name, text in texts.items()
+        for i in range(8)
+    ]
+
+
+@works
+def test_generated_code_is_run_and_what_ended_it_is_counted(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", written(untuned="No code.", tuned=FENCED))
+    bench.run(evaluate.KIND, {"responses": path}, "evaluation.metrics=[code_passes]", ALLOW)
+    document = read(bench, "metrics")
+    assert document["code"] == {"untuned": {"no code": 8}, "tuned": {"passed": 8}}
+    rates = {name: one["code_passes"]["value"] for name, one in document["contestants"].items()}
+    assert rates == {"untuned": 0.0, "tuned": 1.0}
+
+
+@works
+def test_a_rows_checks_decide_over_its_code(bench, tmp_path):
+    texts = written(untuned="def add(a, b): return a - b", tuned=FENCED)
+    path = write_responses(tmp_path / "r.parquet", texts)
+    test = tmp_path / "test.parquet"
+    rows = {"row_key": [f"{i:04}" for i in range(8)], "checks": ["assert add(1, 2) == 3"] * 8}
+    pq.write_table(pa.table(rows), test)
+    inputs = {"responses": path, "test": test}
+    bench.run(evaluate.KIND, inputs, "evaluation.metrics=[code_passes]", ALLOW)
+    found = read(bench, "metrics")["code"]
+    assert found == {"untuned": {"AssertionError": 8}, "tuned": {"passed": 8}}
+
+
+def test_code_does_not_run_unless_that_is_allowed(bench, tmp_path):
+    path = write_responses(tmp_path / "r.parquet", written(untuned=FENCED))
+    with pytest.raises(ConfigError, match="runs what models write"):
+        bench.run(evaluate.KIND, {"responses": path}, "evaluation.metrics=[code_passes]")
+
+
+def test_code_does_not_run_where_the_sandbox_does_not_work(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "why_not", sandbox.why_not.__wrapped__)
+    monkeypatch.setenv("PATH", "/nowhere")
+    path = write_responses(tmp_path / "r.parquet", written(untuned=FENCED))
+    with pytest.raises(BackendError, match="bwrap is not installed"):
+        bench.run(evaluate.KIND, {"responses": path}, "evaluation.metrics=[code_passes]", ALLOW)
 
 
 # --------------------------------------------------------------------- safety
