@@ -94,6 +94,8 @@ def test_predict_shows_the_answer_and_json_the_whole_response(workspace):
     assert json.loads(raw.stdout)["object"] == "chat.completion"
     asked = workspace.run("logs", "query", "SELECT count(*) AS n FROM answers", "--json")
     assert json.loads(asked.stdout) == [{"n": 3}]
+    kept = [path.name for path in (workspace.folder / ".llmops").iterdir()]
+    assert "answers.sqlite" not in kept  # evaluation's file, which masks nothing
 
 
 def test_predict_answers_a_file_and_chat_remembers(workspace):
