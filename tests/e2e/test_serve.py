@@ -190,6 +190,16 @@ def _ask(address: str, headers: dict[str, str]) -> httpx.Response:
 
 
 @pytest.mark.slow
+def test_workers_end_when_whoever_started_them_was_killed(workspace):
+    with _served(workspace, "serve.workers=2") as (process, _, _):
+        workers = [psutil.Process(pid) for pid in _workers(process)]
+        process.kill()
+        process.wait(10)
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        assert alive == []
+
+
+@pytest.mark.slow
 def test_a_log_that_has_no_room_left_refuses_answers_and_tears_no_record(workspace):
     """The kernel refuses the write: no file of the server may grow over 8 kB for a while."""
     with _served(workspace) as (process, address, token):
@@ -239,8 +249,9 @@ def _served(workspace: Workspace, *overrides: str):
             told = json.loads(process.stdout.readline())
             _until(lambda: _ready(told["address"]), 90)
             yield process, told["address"], told["token"]
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(60)
         finally:
             if process.poll() is None:
                 process.kill()
