@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmops.adapters.catalog import adapter, in_cloud
+from llmops.adapters.catalog import adapter, in_cloud, registry_of
 from llmops.api.answering import serve_config
 from llmops.api.past import runs, workspace_store
 from llmops.artifacts import canonical_json
@@ -108,7 +108,7 @@ def _registry_configs() -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any] |
         seen.add(experiment)
         with contextlib.suppress(ConfigError):
             config = folder.config()
-            registry = (config.get("deploy") or {}).get("registry")
+            registry = registry_of(config) if config.get("deploy") else None
             if registry and in_cloud("registry", registry):
                 environment = config.get("env")
                 chosen[canonical_json([registry, environment])] = (registry, environment)

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    versions = _registry(arguments, _deploy(arguments)).list()
+    versions = _registry(arguments).list()
     if arguments.json:
         print_json([asdict(version) for version in versions])
         return 0
@@ -130,7 +130,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    registry = _registry(arguments, _deploy(arguments))
+    registry = _registry(arguments)
     version = _find(registry, parse_model(arguments.model))
     history = registry.history(version.name)
     if arguments.json:
@@ -145,7 +145,7 @@ def _promote(arguments: argparse.Namespace) -> int:
     from llmops.api.registering import promote
 
     deploy = _deploy(arguments)
-    registry = _registry(arguments, deploy)
+    registry = _registry(arguments)
     alias = arguments.to or deploy["promote_to"]
     if alias is None:
         raise ConfigError("deploy.promote_to is null", hint="name an alias:  --to champion")
@@ -156,7 +156,7 @@ def _promote(arguments: argparse.Namespace) -> int:
 
 def _rollback(arguments: argparse.Namespace) -> int:
     deploy = _deploy(arguments)
-    registry = _registry(arguments, deploy)
+    registry = _registry(arguments)
     wanted = parse_model(arguments.model)
     alias = wanted.version or deploy["promote_to"]
     if alias is None or alias.isdecimal():
@@ -166,7 +166,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    registry = _registry(arguments, _deploy(arguments))
+    registry = _registry(arguments)
     wanted = parse_model(arguments.model)
     if wanted.version is None:
         raise ConfigError("no version is named", hint=f"for example {wanted.name}:3")
@@ -180,7 +180,7 @@ def _card(arguments: argparse.Namespace) -> int:
     from llmops.api.registering import card
     from llmops.lineage.model_card import markdown
 
-    registry = _registry(arguments, _deploy(arguments))
+    registry = _registry(arguments)
     made = card(registry, _find(registry, parse_model(arguments.model)))
     if arguments.json:
         print(json.dumps(made, indent=1, ensure_ascii=False, default=str))
@@ -195,7 +195,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from llmops.api.registering import export
     from llmops.report.words import size
 
-    registry = _registry(arguments, _deploy(arguments))
+    registry = _registry(arguments)
     chosen = _find(registry, parse_model(arguments.model))
     done = export(registry, chosen, _model(chosen, arguments), Path(arguments.out))
     if arguments.json:
@@ -232,15 +232,10 @@ def _deploy(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return group("deploy", arguments.overrides)
 
 
-def _registry(arguments: argparse.Namespace, deploy: Mapping[str, Any]) -> Registry:
-    from llmops.adapters.catalog import adapter, in_cloud
-    from llmops.config.compose import group
-    from llmops.config.project import workspace
+def _registry(arguments: argparse.Namespace) -> Registry:
+    from llmops.api.answering import open_registry
 
-    chosen = deploy["registry"]
-    environment = group("env", arguments.overrides) if in_cloud("registry", chosen) else None
-    registry: Registry = adapter("registry", chosen, workspace(), environment=environment)
-    return registry
+    return open_registry(arguments.overrides)
 
 
 def _find(registry: Registry, wanted: Wanted) -> ModelVersion:

@@ -8,8 +8,16 @@ from collections.abc import Sequence
 
 
 def call_verb(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
-    """Call what the chosen verb's parser has as its default ``command``; return the exit code."""
-    arguments = parser.parse_args(argv)
+    """Call what the chosen verb's parser has as its default ``command``; return the exit code.
+
+    Overrides may also stand after an option, where argparse takes them for nothing.
+    """
+    arguments, after_options = parser.parse_known_args(argv)
+    overrides = [text for text in after_options if "=" in text and not text.startswith("-")]
+    if overrides != after_options or (overrides and "overrides" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(after_options)}")
+    if overrides:
+        arguments.overrides = [*arguments.overrides, *overrides]
     exit_code: int = arguments.command(arguments)
     return exit_code
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from llmops.artifacts import digest
 from llmops.config.rules import contestants_of
 from llmops.plan.build import DONE, Before, Plan, PlannedStep
-from llmops.plan.kinds import KindTable
+from llmops.plan.kinds import KindTable, StepKind
 from llmops.plan.power import standard_errors_needed
 
 Basis = Literal["exact", "at most", "last time", "unknown"]
@@ -133,7 +133,7 @@ def estimate(
     used = {}
     for step in plan.to_run:
         use = quantities.of(step, kinds[step.kind].uses)
-        used[step.name] = prices.priced(use, kinds[step.kind].uses)
+        used[step.name] = prices.priced(use, kinds[step.kind])
     return Estimate(
         currency=knowledge.prices["currency"],
         steps=used,
@@ -177,7 +177,7 @@ def actual(
     """Return what the steps that a run record calls done did use, by the same prices."""
     table = _Prices(prices, config)
     return {
-        step["name"]: table.priced(_used(step), kinds[step["kind"]].uses)
+        step["name"]: table.priced(_used(step), kinds[step["kind"]])
         for step in steps
         if step["status"] == "done"
     }
@@ -207,6 +207,12 @@ def _used(step: Mapping[str, Any]) -> Use:
         return Use(
             rows=rows,
             calls=rows,
+            input_tokens=_known(facts.get("input_tokens")),
+            output_tokens=_known(facts.get("output_tokens")),
+        )
+    if step["kind"] == "judge":
+        return Use(
+            calls=_known(facts.get("calls")),
             input_tokens=_known(facts.get("input_tokens")),
             output_tokens=_known(facts.get("output_tokens")),
         )
@@ -472,15 +478,16 @@ class _Prices:
         self.entries: Sequence[Mapping[str, Any]] = table["prices"]
         self.config = config
 
-    def priced(self, use: Use, uses: Sequence[str]) -> Use:
+    def priced(self, use: Use, kind: StepKind) -> Use:
         """Return the use with what it costs."""
+        uses = kind.uses
         charges: list[Money] = []
         if "warehouse" in uses:
             charges.append(self._charge("warehouse", "tebibyte", use.bytes, TEBIBYTE))
         if "tuner" in uses:
             charges.append(self._charge("tuner", "million_tokens", use.tokens, MILLION))
         if "generator" in uses:
-            charges += self._answering(use)
+            charges += self._answering(use, kind.name)
         if "scorer" in uses:
             charges.append(self._charge("scorer", "call", use.calls, 1))
         if "registry" in uses:
@@ -495,9 +502,12 @@ class _Prices:
             use, _sum([use.money, self._charge("engine", "run", Figure(1, "exact"), 1)])
         )
 
-    def _answering(self, use: Use) -> list[Money]:
-        """Return what answers cost, each model's share of them at its own price."""
+    def _answering(self, use: Use, kind: str) -> list[Money]:
+        """Return what answers or verdicts cost, each model's share of them at its own price."""
         shares = model_shares(self.config)
+        if kind == "judge":
+            judge = self.config["judge"]["model"]
+            shares = {(judge["kind"], judge.get("base")): 1.0}
         parts = (
             ("million_input_tokens", use.input_tokens),
             ("million_output_tokens", use.output_tokens),

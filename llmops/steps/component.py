@@ -130,7 +130,7 @@ class Made:
         """Do a step's work by taking what is made.
 
         Raises:
-            DataError: If the container left an output out.
+            DataError: If the container left an output out, or wrote a folder for a file.
         """
         for name, target in work.outputs.items():
             path = Path(self.outputs[name])
@@ -138,6 +138,12 @@ class Made:
                 raise DataError(
                     f"the container of {work.step} did not write its output '{name}'",
                     hint="see the log of its task",
+                )
+            if path.is_dir() != (target.suffix == ".folder"):
+                raise DataError(
+                    f"the container of {work.step} wrote its output '{name}' as a "
+                    f"{'folder' if path.is_dir() else 'file'}",
+                    hint="an output of KFP's type Model is a folder, any other a file",
                 )
             copy(path, target)
         return Outcome(facts=dict(self.results))
@@ -164,6 +170,12 @@ def component_kind(name: str, text: str | None = None) -> StepKind:
     """
     text = component_text(name) if text is None else text
     spec = _read(name, text)
+    if isinstance(spec, dict) and "implementation" in spec:
+        raise ConfigError(
+            f"{name} is a component of KFP 1",
+            hint="compile it: kfp.compiler.Compiler().compile("
+            f"kfp.components.load_component_from_file('{name}'), '{name}')",
+        )
     try:
         return _kind(name, text, spec)
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as exc:

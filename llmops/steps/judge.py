@@ -18,7 +18,14 @@ from llmops.evaluation import judging
 from llmops.evaluation.judging import Agreement, Case, Method, Rubric, Verdict
 from llmops.files import file_sha256
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
-from llmops.ports import Chat, GenerationSettings, Generator, Message, ModelReference
+from llmops.ports import (
+    Chat,
+    GenerationSettings,
+    Generator,
+    Message,
+    ModelReference,
+    Response,
+)
 
 METADATA = b"llmops.judge"
 MILLION = 1_000_000
@@ -88,7 +95,8 @@ def run(work: Work[Settings]) -> Outcome:
         ModelReference(provider=settings.model["kind"], base=settings.model["base"]),
         settings.model,
     )
-    verdicts = _judge(work, generator, asked)
+    spent = Spent()
+    verdicts = _judge(work, generator, asked, spent)
     mine, theirs = verdicts[: len(rows)], verdicts[len(rows) :]
     found = _agreement(theirs, labelled, settings)
     about = _about(settings, mine, found)
@@ -101,7 +109,7 @@ def run(work: Work[Settings]) -> Outcome:
         schema=_schema(about),
     )
     pq.write_table(table, work.outputs["verdicts"])
-    return Outcome(rows={"verdicts": table.num_rows}, facts=about)
+    return Outcome(rows={"verdicts": table.num_rows}, facts=about | asdict(spent))
 
 
 def _schema(about: Mapping[str, Any]) -> Any:
@@ -235,16 +243,33 @@ def _check_cap(settings: Settings, cases: Sequence[Case]) -> None:
         )
 
 
-def _judge(work: Work[Settings], generator: Generator, cases: Sequence[Case]) -> list[Verdict]:
+@dataclass
+class Spent:
+    """What was asked so far, kept verdicts among it."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, response: Response) -> None:
+        """Count one more verdict."""
+        self.calls += 1
+        self.input_tokens += response.prompt_tokens
+        self.output_tokens += response.output_tokens
+
+
+def _judge(
+    work: Work[Settings], generator: Generator, cases: Sequence[Case], spent: Spent
+) -> list[Verdict]:
     settings = work.settings
     asked = [judging.chats(settings.method, settings.rubric, case) for case in cases]
     flat = [chat for chats in asked for chat in chats]
-    texts = _ask(work, generator, flat)
+    texts = _ask(work, generator, flat, spent)
     wanted = judging.output(settings.method, settings.rubric)
     wrong = [place for place, text in enumerate(texts) if not wanted.accepts(text)]
     if wrong:
         again = [_again(flat[place], texts[place]) for place in wrong]
-        for place, text in zip(wrong, _ask(work, generator, again), strict=True):
+        for place, text in zip(wrong, _ask(work, generator, again, spent), strict=True):
             texts[place] = text
     rest = iter(texts)
     return [
@@ -257,14 +282,20 @@ def _again(chat: Chat, text: str) -> Chat:
     return (*chat, Message("assistant", text or "(nothing)"), Message("user", judging.AGAIN))
 
 
-def _ask(work: Work[Settings], generator: Generator, chats: Sequence[Chat]) -> list[str]:
+def _ask(
+    work: Work[Settings], generator: Generator, chats: Sequence[Chat], spent: Spent
+) -> list[str]:
     settings = work.settings
     generation = GenerationSettings(
         max_new_tokens=settings.max_new_tokens,
         seed=settings.seed,
         output_schema=judging.output(settings.method, settings.rubric).for_provider(),
     )
-    return [one.text for one in generator.generate(chats, generation, work.progress)]
+    texts = []
+    for response in generator.generate(chats, generation, work.progress):
+        spent.add(response)
+        texts.append(response.text)
+    return texts
 
 
 # ---------------------------------------------------------------------- result

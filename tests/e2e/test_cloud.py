@@ -9,8 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from llmops import api
+from tests.fakes.faults import serve
+from tests.fakes.kubeflow import Kubeflow
 from tests.fakes.whole_cloud import whole_cloud
 
 COMMAND = [
@@ -29,7 +32,7 @@ SETTINGS = (
     "safety.max_violation_rate=1.0",
     "model.tuner.waiting.poll_s=0.05",
 )
-VERTEX = (
+ELSEWHERE = (
     "engine.image=registry.invalid/llmops-python:1",
     "engine.poll_s=0.2",
     "model.tuner.waiting.max_wait_s=0",  # no container waits for the tuning job
@@ -73,7 +76,7 @@ def test_so_python_on_vertex_is_the_experiment_that_it_is_on_this_machine(away):
         here = api.run([*beside, "deploy=vertex", *SETTINGS, *cloud.overrides]).record
         assert here["status"] == "succeeded", (here["error"], here["gate"])
     with whole_cloud(away("there")) as cloud:
-        there = api.run([*COMMAND, *SETTINGS, *cloud.overrides, *VERTEX]).record
+        there = api.run([*COMMAND, *SETTINGS, *cloud.overrides, *ELSEWHERE]).record
         assert there["status"] == "succeeded", (there["error"], there["gate"])
         jobs, tuned, models = cloud.pipelines.jobs, cloud.gemini.jobs, cloud.models.models
     assert [job["state"] for job in there["engine"]["jobs"]] == ["succeeded", "succeeded"]
@@ -81,6 +84,22 @@ def test_so_python_on_vertex_is_the_experiment_that_it_is_on_this_machine(away):
     assert there["champion"]["promoted"]
     assert comparable(there) == comparable(here)
     assert [step_of(step) for step in there["steps"]] == [step_of(step) for step in here["steps"]]
+
+
+@pytest.mark.slow
+def test_a_cluster_registers_and_promotes_in_the_store(away):
+    with whole_cloud(away("cluster")) as cloud:
+        kubeflow, app = Kubeflow(cloud.pipelines.machines), FastAPI()
+        app.include_router(kubeflow.router())
+        with serve(app) as server:
+            cluster = ["engine=kubeflow", f"engine.host={server.url}"]
+            wanted = [word for word in COMMAND if word != "engine=vertex"]
+            made = api.run([*wanted, *cluster, *SETTINGS, *cloud.overrides, *ELSEWHERE]).record
+        assert made["status"] == "succeeded", (made["error"], made["gate"])
+        found = api.find_model("champion", ["deploy=store", "store=gcs", *cloud.overrides])
+        assert not cloud.models.models  # Vertex AI's registry was not asked
+    assert (found.version, found.registered_by) == (1, made["run_id"])
+    assert found.aliases == ("candidate", "champion")
 
 
 def comparable(record):

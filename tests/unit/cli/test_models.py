@@ -139,3 +139,28 @@ def test_an_unknown_model_is_told_with_the_nearest_name(two_versions):
 def test_another_registry_is_chosen_as_in_any_config(two_versions, capsys):
     assert main(["list", "--json", "deploy.registry.path=elsewhere"]) == 0
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_the_registry_in_the_store_is_listed_and_moved_like_any_other(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("LLMOPS_WORKSPACE", str(tmp_path))
+    url = f"store.url=file://{tmp_path / 'bucket'}"
+    chosen = ["deploy=store", "store=bucket", url]
+    config = {"kind": "store", "store": {"kind": "fsspec", "url": url[10:], "options": {}}}
+    registry = catalog.adapter("registry", config, tmp_path)
+    model = ModelReference("local", "a base", adapter="ab" * 32)
+    registry.register("so_python", model, labels={}, run_id="run-1")
+    assert main(["list", "--json", *chosen]) == 0
+    assert [one["version"] for one in json.loads(capsys.readouterr().out)] == [1]
+    promote = ["promote", "so_python:1", "--to", "champion", "--force", "--reason", "a trial"]
+    assert main([*promote, *chosen]) == 0
+    assert registry.get("so_python", "champion").version == 1
+    assert not (tmp_path / ".llmops" / "registry").exists()
+
+
+@pytest.mark.parametrize("extra", ["--forse", "two"])
+def test_what_is_no_override_is_refused(two_versions, extra, capsys):
+    with pytest.raises(SystemExit):
+        main(["promote", "so_python:1", "--reason", "x", extra])
+    assert f"unrecognized arguments: {extra}" in capsys.readouterr().err

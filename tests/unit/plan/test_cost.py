@@ -71,6 +71,37 @@ def test_an_unknown_price_makes_the_total_unknown_and_is_named(config, tables):
     assert money.unknown == (f"the price of a million tokens of tuner local {base} is unknown",)
 
 
+@pytest.fixture(scope="module")
+def judged():
+    choices = ["pipeline=judged", "judge=helpfulness", "judge.model.base=big"]
+    endpoint = "judge.model.endpoint=http://127.0.0.1:9/v1"
+    metrics = "evaluation.metrics=[loss,chrf,judge]"
+    return validate(["+experiment=so_python", *choices, endpoint, metrics]).config
+
+
+def test_a_judge_is_charged_at_the_price_of_its_own_model(judged, tables):
+    prices = {
+        ("generator", "openai", "million_input_tokens"): 0.0,
+        ("generator", "openai", "million_output_tokens"): 100.0,
+    }
+    money = estimated(judged, knowledge(tables, prices)).steps["judge"].money
+    assert money.value == pytest.approx(500 * 256 / 1e6 * 100)
+    unpriced = estimated(judged, knowledge(tables)).steps["judge"].money
+    assert unpriced.value is None
+    assert "generator openai big" in unpriced.unknown[0]
+
+
+def test_what_judging_used_is_told_by_its_facts(judged, tables):
+    facts = {"calls": 10, "input_tokens": 1_000_000, "output_tokens": 2_000_000}
+    step = {"name": "judge", "kind": "judge", "status": "done", "facts": facts, "outputs": {}}
+    prices = {
+        ("generator", "openai", "million_input_tokens"): 1.0,
+        ("generator", "openai", "million_output_tokens"): 2.0,
+    }
+    (used,) = cost.actual([step], judged, KINDS, knowledge(tables, prices).prices).values()
+    assert used.money.value == pytest.approx(5.0)
+
+
 def test_a_price_that_is_in_no_table_is_unknown(config, tables):
     known = replace(knowledge(tables), prices={"currency": "USD", "prices": []})
     assert estimated(config, known).total.money.value is None

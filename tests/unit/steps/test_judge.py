@@ -83,6 +83,8 @@ def test_every_answer_gets_a_score_between_0_and_1(world):
     assert scores["tuned", "0003"] == 1.0
     assert scores["untuned", "0003"] == 0.25
     assert outcome.facts["rubric"]["version"] == "1"
+    assert outcome.facts["calls"] == 16
+    assert outcome.facts["output_tokens"] > 0
 
 
 def test_the_judge_is_told_the_schema_and_sent_data_as_data(world):
