@@ -31,11 +31,16 @@ def file_sha256(path: Path) -> str:
 
 def publish(source: Path, target: Path) -> None:
     """Make ``source`` appear at ``target`` whole or not at all; both on one disk."""
-    with source.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
     _sync_folder(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk holds a file's content."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

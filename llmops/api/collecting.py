@@ -23,6 +23,7 @@ from llmops.lineage.run_folder import RUN_ID, RunFolder
 from llmops.lineage.sweep import all_sweeps
 
 GRACE_HOURS = 1.0  # what was written since may not be named yet
+BEGINS_WITHIN_S = 60.0  # a run that lives has a record by then
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _doomed(
 
 def _begun(where: Path, grace_hours: float) -> list[Path]:
     """Return the folders of runs that were killed before they had a record."""
-    before = time.time() - grace_hours * 3600
+    before = time.time() - max(grace_hours * 3600, BEGINS_WITHIN_S)
     return [
         folder
         for folder in sorted((where / "runs").glob("*/*/"))

@@ -213,6 +213,14 @@ def test_an_unpacked_file_that_was_damaged_in_place_does_not_outlive_its_object(
     assert (store.local_path(again) / "a").read_bytes() == b"1"
 
 
+def test_what_another_process_set_aside_already_stays_set_aside(place, store):
+    artifact = store.put(written(store, b"content"), "json")
+    place.damage(store, artifact.sha256, b"damaged")
+    store.set_aside(artifact.sha256)
+    store.set_aside(artifact.sha256)
+    assert place.set_aside(store, artifact.sha256) == b"damaged"
+
+
 def test_a_damaged_file_of_a_folder_is_seen(place, store):
     artifact = store.put(folder_with(store, {"a": b"1"}), "folder")
     (inside,) = store.parts(artifact) - {artifact.sha256}

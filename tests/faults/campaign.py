@@ -33,6 +33,7 @@ from tests.faults.workloads import GC, WORKLOADS, Workload, in_this_process
 
 PROMISED = (0, 3, 5)  # done; refused; a backend failed
 KILLED = -9
+AGE_S = 600
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where fsync costs nothing
 
 
@@ -108,11 +109,18 @@ def inject(ready: Bench, fault: Fault) -> list[str]:
         wrong += invariants.violations(copy)
         if ready.workload.results(copy) != ready.results:
             wrong.append("the second run ended in other results than an undisturbed one")
+        _age(copy)
         cleared = operate(GC, copy, log, Fault())
         if cleared.code:
             wrong.append(f"gc ended with {cleared.code}: {cleared.said[-2000:]}")
         wrong += [f"left behind: {name}" for name in invariants.left_behind(copy)]
         return wrong
+
+
+def _age(workspace: Path) -> None:
+    """Let the folders of runs be old enough for ``runs gc`` to see that nothing works in them."""
+    for path in (workspace / "runs").rglob("*"):
+        os.utime(path, (time.time() - AGE_S,) * 2, follow_symlinks=False)
 
 
 def _message(struck: Ended, fault: Fault) -> list[str]:

@@ -34,9 +34,13 @@ def results(workspace: Path) -> dict[str, Any]:
 
 
 def left_behind(workspace: Path) -> list[str]:
-    """Name the files that no finished work needs: temporary ones, wherever they lie."""
+    """Name what no finished work needs: temporary files, wherever they lie, and begun runs."""
     store = workspace / ".llmops" / "store"
     found = [*workspace.rglob(".tmp-*"), *workspace.rglob("*.tmp"), *store.glob("tmp/*")]
+    runs = workspace.glob("runs/*/2*-*-*/")
+    found += [run for run in runs if not (run / "run.json").exists()]
+    scratch = store.glob("scratch/*/")
+    found += [path for path in scratch if (store / "index" / f"{path.name}.json").exists()]
     return sorted(str(path.relative_to(workspace)) for path in found)
 
 

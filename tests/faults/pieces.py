@@ -285,6 +285,7 @@ def publish() -> None:
 def published(folder: Path) -> dict[str, str]:
     """Return the digests that the index names, each object of which the bucket holds whole."""
     store = _bucket(folder)
+    assert list((folder / "bucket" / "tmp").iterdir()) == []
     entry = store.entry(KEY)
     assert entry is not None
     assert all(store.intact(one) for out in entry.outputs.values() for one in store.parts(out))

@@ -212,16 +212,20 @@ def test_a_clock_that_jumps_loses_nothing(project, undisturbed, shift):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_a_signal_at_any_moment_leaves_no_process_and_nothing_torn(project, undisturbed, seed):
+def test_a_signal_to_run_group_or_worker_leaves_no_process_and_nothing_torn(
+    project, undisturbed, seed
+):
     draw = random.Random(seed)
     run = project.start("run", "+experiment=words")
     try:
         time.sleep(draw.uniform(0, 2))
         number = draw.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
         members = _family(run.pid)
-        victim = draw.choice([run.pid, draw.choice(members)])
+        send, victim = draw.choice(
+            [(os.kill, run.pid), (os.killpg, run.pid), (os.kill, draw.choice(members))]
+        )
         with contextlib.suppress(ProcessLookupError):  # it was faster
-            os.kill(victim, number)
+            send(victim, number)
         run.wait(timeout=30)
         assert [pid for pid in members if not gone(pid, seconds=5)] == [], f"seed {seed}"
     finally:

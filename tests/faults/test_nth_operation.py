@@ -17,7 +17,7 @@ from tests.faults.workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[2]
 SEED = os.environ.get("LLMOPS_FAULT_SEED", "20261125")
-EACH = "30"  # of each workload
+EACH = "25"  # of each workload
 
 
 @pytest.mark.slow

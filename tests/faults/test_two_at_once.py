@@ -19,6 +19,7 @@ from llmops.execute import Task, execute
 from llmops.plan.graph import Node
 from llmops.plan.kinds import Adapters, Outcome, Port, StepKind, leaf
 from llmops.ports import ModelReference
+from tests.fakes.toy_project import ToyProject, end_group
 from tests.faults import invariants
 
 PROCESSES = 8
@@ -149,3 +150,21 @@ def test_of_two_who_move_an_alias_from_where_they_saw_it_one_is_refused(workspac
             os._exit(3)
 
     assert sorted(at_once([lambda: move(2), lambda: move(3)])) == [0, 3]
+
+
+@pytest.mark.slow
+def test_collecting_garbage_takes_nothing_from_a_run_at_work(tmp_path):
+    project = ToyProject(tmp_path / "project")
+    project.chain("words", "say", *["pass_on"] * 5)
+    run = project.start("run", "+experiment=words")
+    try:
+        rounds = 0
+        while run.poll() is None:
+            done = project.llmops("runs", "gc", "--keep", "0", "--grace-hours", "0")
+            assert done.returncode == 0, done.stderr
+            rounds += 1
+        assert run.returncode == 0, run.communicate()
+    finally:
+        end_group(run)
+    assert rounds > 1
+    assert invariants.violations(project.root) == []

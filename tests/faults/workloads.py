@@ -93,8 +93,8 @@ def _files(folder: Path) -> None:
 
 def _left(folder: Path) -> list[str]:
     """Return the runs that are left, and the objects, entries and reports of the store."""
-    kept = [*folder.glob("runs/*/*"), *folder.glob(".llmops/store/[oir]*/*")]
-    return sorted(path.name for path in kept if path.is_file() or path.match("runs/*/*"))
+    kept = [*folder.glob("runs/*/*/run.json"), *folder.glob(".llmops/store/[oir]*/**/*")]
+    return sorted(str(path.relative_to(folder)) for path in kept if path.is_file())
 
 
 PAIRS = """\

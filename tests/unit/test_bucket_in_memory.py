@@ -291,3 +291,22 @@ def test_scratch_and_temporary_folders_are_those_of_this_machine(store, elsewher
     mine = store.temporary()
     store.clear_temporary()
     assert mine.exists()
+
+
+def test_what_was_kept_of_a_step_is_there_for_a_worker_on_another_machine(store, elsewhere, blobs):
+    (store.scratch(KEY) / "checkpoint").write_text("1")
+    store.keep(KEY, store.scratch(KEY) / "checkpoint")
+    assert (elsewhere.scratch(KEY) / "checkpoint").read_text() == "1"
+    (elsewhere.scratch(KEY) / "checkpoint").write_text("2")
+    assert (elsewhere.scratch(KEY) / "checkpoint").read_text() == "2"  # its own is newer
+    elsewhere.clear_scratch(KEY)
+    assert blobs.objects == {}
+    assert list(elsewhere.scratch(KEY).iterdir()) == []
+
+
+def test_what_was_kept_and_is_removed_while_it_is_fetched_is_not_there(store, elsewhere, blobs):
+    (store.scratch(KEY) / "checkpoint").write_text("1")
+    store.keep(KEY, store.scratch(KEY) / "checkpoint")
+    blobs.download = lambda name, path: False
+    assert list(elsewhere.scratch(KEY).iterdir()) == []
+    assert list((elsewhere.here.root / "tmp").iterdir()) == []

@@ -224,9 +224,10 @@ def test_a_run_that_was_killed_before_it_had_a_record_goes_once_it_is_old(worksp
     assert not folder.exists()
 
 
-def test_a_run_that_has_just_begun_stays(workspace, store):
-    folder = begun(workspace, hours_ago=0.5)
-    assert api.gc().runs == ()
+@pytest.mark.parametrize(("hours_ago", "grace_hours"), [(0.5, 1.0), (0.01, 0.0)])
+def test_a_run_that_has_just_begun_stays(workspace, store, hours_ago, grace_hours):
+    folder = begun(workspace, hours_ago)
+    assert api.gc(grace_hours=grace_hours).runs == ()
     assert folder.exists()
 
 

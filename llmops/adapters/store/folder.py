@@ -314,9 +314,9 @@ class FolderStore:
         return sorted(path.stem for path in paths if _entry(path) is None)
 
     def set_aside(self, sha256: str) -> None:
-        """Keep a damaged object as ``*.bad``."""
+        """Keep a damaged object as ``*.bad``; nothing if another process has done so already."""
         path = self.object_path(sha256)
-        with disk_errors(self.root, setting=SETTING):
+        with disk_errors(self.root, setting=SETTING), contextlib.suppress(FileNotFoundError):
             path.rename(path.with_suffix(".bad"))
 
     def remove_object(self, sha256: str) -> None:

@@ -20,6 +20,7 @@ from llmops.adapters.secrets import reveal
 from llmops.adapters.store.blobs import Blob
 from llmops.adapters.store.bucket import BucketStore
 from llmops.errors import BackendError, ConfigError, MissingExtra
+from llmops.files import clear_left_behind, owner, sync
 
 
 def open_store(config: Mapping[str, Any], workspace: Path) -> BucketStore:
@@ -161,11 +162,13 @@ class FsspecBlobs:
         Raises:
             FileExistsError: If the name is taken and is not to be replaced.
         """
-        path, whole = Path(self._path(name)), Path(self._path(f"tmp/{uuid.uuid4().hex}"))
+        path, whole = Path(self._path(name)), Path(self._path(f"tmp/{owner()}-{uuid.uuid4().hex}"))
         for folder in (path.parent, whole.parent):
             folder.mkdir(parents=True, exist_ok=True)
+        clear_left_behind(whole.parent, prefix="")
         try:
             fill(whole)
+            sync(whole)
             if replace:
                 whole.replace(path)
             else:

@@ -278,6 +278,14 @@ def only(rule, given):
 AGAINST = {"champion": {"loss": {"tuned": {"difference": 0.02, "low": -0.1, "high": 0.14}}}}
 
 
+@pytest.mark.parametrize("metric", ["cost", "latency"])
+@pytest.mark.parametrize(("limit", "passed"), [(2.2, True), (2.0, False)])
+def test_money_and_seconds_are_judged_at_the_high_end_of_their_interval(metric, limit, passed):
+    contestants = {"tuned": {metric: {"value": 1.9, "low": 1.7, "high": 2.1}}}
+    found = only(Rule(metric, at_most=limit), beside(contestants=contestants))
+    assert (found.passed, found.bound) == (passed, 2.1)
+
+
 @pytest.mark.parametrize(("by", "passed"), [(0.14, True), (0.13, False), (0.0, False)])
 def test_a_challenger_may_be_worse_by_the_margin_at_the_bound(by, passed):
     contestants = {**metrics_document()["contestants"], "champion": {}}
