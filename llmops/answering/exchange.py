@@ -38,7 +38,8 @@ class Answer:
 
     ``text`` is the policy's message where the answer is blocked. ``output`` is null if the model
     was not asked. ``finish_reason`` is the provider's, or ``safety`` where the policy blocked.
-    ``grounding`` and ``trace`` are those of the response; a blocked answer rests on nothing that is
+    ``raw`` is null where the policy changed or withheld a text, which it would show. ``grounding``
+    and ``trace`` are those of the response; a blocked answer rests on nothing that is
     shown, and its trace is told without the texts of its steps.
     """
 
@@ -134,7 +135,7 @@ def answer(model: OpenModel, asked: Asked, response: Response, latency_s: float)
         latency_s=latency_s,
         cost=model.price.of(response.prompt_tokens, response.output_tokens),
         error=None,
-        raw=response.raw,
+        raw=response.raw if verdict.text == response.text or not response.text else None,
         grounding=None if verdict.blocked else response.grounding,
         trace=_shown_trace(response, verdict),
     )

@@ -364,7 +364,10 @@ def _carry_out(
     board = _board(members, prepared.by, store)
     final = None
     if problem is None and folder.stopped() is None:
-        final = _final(folder, prepared, options, board)
+        try:
+            final = _final(folder, prepared, options, board)
+        except LlmopsError as exc:  # the board and the page are worth having all the same
+            problem = exc
     missing = any(member.status not in ENDED for member in members)
     document = folder.note(
         status="unfinished" if missing or folder.stopped() else "finished",

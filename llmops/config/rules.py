@@ -440,10 +440,15 @@ def gate_rules_have_one_limit(config: Config) -> Iterator[Mistake]:
 
 
 def gate_metrics_are_measured(config: Config) -> Iterator[Mistake]:
-    """A rule of the gate is on a metric that the evaluation measures."""
+    """A rule of the gate is on a metric that the evaluation measures, as is what stands in for it.
+
+    What stands in is not asked for where nothing has to.
+    """
     measured = config["evaluation"]["metrics"]
+    kind = (config.get("model") or {}).get("kind")
     for number, rule in enumerate(config["gate"]["rules"]):
-        for key in ("metric", "instead"):
+        keys = ("metric", "instead") if lacks(rule["metric"], kind) else ("metric",)
+        for key in keys:
             if rule.get(key) not in (None, *measured):
                 yield Mistake(
                     ("gate", "rules", str(number), key),

@@ -42,8 +42,8 @@ def metric_title(metric: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return ``untuned_with_examples`` as ``untuned with examples``."""
-    return name.replace("_", " ")
+    """Return ``untuned_with_examples`` as ``untuned with examples``; a ``prompt/model`` stays."""
+    return name if "/" in name else name.replace("_", " ")
 
 
 def figure(value: float | None, unit: str = "") -> str:

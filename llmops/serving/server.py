@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -67,9 +68,18 @@ def worker_application(config: Mapping[str, Any], overrides: Sequence[str], figu
     """
     os.environ[FIGURES] = figures
     _configure_logging()
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     guard = made(read_settings(config), overrides)
     guard.is_worker = True
     return guard
+
+
+def _end_with_parent() -> None:
+    """Stop this worker if its parent is gone, which could not tell it: it would serve for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def server_config(app: Any, settings: ServeSettings, **options: Any) -> uvicorn.Config:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -94,6 +94,8 @@ def test_predict_shows_the_answer_and_json_the_whole_response(workspace):
     assert json.loads(raw.stdout)["object"] == "chat.completion"
     asked = workspace.run("logs", "query", "SELECT count(*) AS n FROM answers", "--json")
     assert json.loads(asked.stdout) == [{"n": 3}]
+    kept = [path.name for path in (workspace.folder / ".llmops").iterdir()]
+    assert "answers.sqlite" not in kept  # evaluation's file, which masks nothing
 
 
 def test_predict_answers_a_file_and_chat_remembers(workspace):
@@ -171,8 +173,9 @@ def test_the_figures_of_all_workers_are_one_page_whoever_answers_for_it(workspac
         pages = {httpx.get(f"{address}/metrics", headers=headers).text for _ in range(8)}
         answers = {_figure(page, "llmops_answers_total") for page in pages}
         assert answers == {asked}
-        os.kill(_workers(process)[0], signal.SIGKILL)
-        _until(lambda: len(_workers(process)) == 2 and _ready(address), 60)
+        victim = _workers(process)[0]
+        os.kill(victim, signal.SIGKILL)
+        _until(lambda: len(set(_workers(process)) - {victim}) == 2 and _ready(address), 60)
         page = httpx.get(f"{address}/metrics", headers=headers).text
         assert _figure(page, "llmops_answers_total") == asked  # the dead one's count stays
         assert _figure(page, "llmops_answering") == 0
@@ -186,6 +189,16 @@ def _figure(page: str, name: str) -> float:
 
 def _ask(address: str, headers: dict[str, str]) -> httpx.Response:
     return httpx.post(f"{address}/v1/predict", json={"question": "q"}, headers=headers, timeout=20)
+
+
+@pytest.mark.slow
+def test_workers_end_when_whoever_started_them_was_killed(workspace):
+    with _served(workspace, "serve.workers=2") as (process, _, _):
+        workers = [psutil.Process(pid) for pid in _workers(process)]
+        process.kill()
+        process.wait(10)
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        assert alive == []
 
 
 @pytest.mark.slow
@@ -238,8 +251,9 @@ def _served(workspace: Workspace, *overrides: str):
             told = json.loads(process.stdout.readline())
             _until(lambda: _ready(told["address"]), 90)
             yield process, told["address"], told["token"]
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(60)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -253,8 +267,12 @@ def _ready(address: str) -> bool:
 
 
 def _workers(process) -> list[int]:
-    children = psutil.Process(process.pid).children()
-    return [one.pid for one in children if any("spawn_main" in part for part in one.cmdline())]
+    found = []
+    for one in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):  # it has just ended
+            if any("spawn_main" in part for part in one.cmdline()):
+                found.append(one.pid)
+    return found
 
 
 def _ask_on(address: str, token: str, answered: list[str], stop: threading.Event) -> None:

@@ -205,3 +205,19 @@ def test_force_in_a_sweep_runs_that_step_again_for_each_member(project):
     assert project.did().count("s1 passed") == 4
     runs = {one["run_id"] for document in (before, after) for one in document["members"]}
     assert len(runs) == 4
+
+
+def test_a_config_that_is_broken_meanwhile_costs_neither_board_nor_page(tmp_path):
+    project = ToyProject(tmp_path / "project")
+    project.measured("scores")
+    steps = project.site / "toy_steps.py"
+    spoil = 'open("conf/experiment/scores.yaml", "a").write("\\nnonsense: 1\\n")'
+    steps.write_text(steps.read_text().replace("    luck =", f"    {spoil}\n    luck ="))
+    quality = "pipeline.steps.answer.with.text=2.9,2.4"
+    done = project.llmops("run", "-m", "+experiment=scores", quality)
+    assert done.returncode == 2, done.stderr
+    assert "nonsense" in done.stderr
+    said = shown(project)
+    assert statuses(said) == ["succeeded", "failed"]
+    assert said["chosen"] == said["members"][0]["id"]
+    assert len(list(project.root.glob("runs/sweeps/*/sweep.html"))) == 1

@@ -19,6 +19,7 @@ from tests.fakes.bigquery import bigquery
 from tests.fakes.faults import Faults, serve
 from tests.fakes.gcs_server import Objects, cloud_storage
 from tests.fakes.gemini import Gemini
+from tests.fakes.google_evaluation import Evaluation
 from tests.fakes.identity import Identity, add_identity, key_file
 from tests.fakes.pipelines import Machines
 from tests.fakes.vertex_models import VertexModels
@@ -33,6 +34,8 @@ SAMPLE = {
     "memory_limit": "1GB",
     "source": {"title": "docstrings of the Python standard library"},
 }
+
+VERDICT = {"score": 5.0, "pairwiseChoice": "TIE", "explanation": "right"}
 
 
 @dataclass
@@ -55,8 +58,9 @@ def whole_cloud(folder: Path) -> Iterator[WholeCloud]:
     machines = Machines(folder / "machines")
     pipelines = VertexPipelines(machines)
     app = FastAPI()
-    for router in (pipelines.router(), models.router(), gemini.router()):  # the last takes all
-        app.include_router(router)
+    evaluation = Evaluation(lambda instance, prompt: VERDICT)
+    for service in (pipelines, models, evaluation, gemini):  # the last takes all
+        app.include_router(service.router())
     add_identity(app, identity)
     warehouse = adapter("warehouse", SAMPLE, folder)
     rows = bigquery(warehouse, identity=identity)

@@ -10,6 +10,8 @@ from llmops.adapters.asking import Requests
 from llmops.adapters.catalog import adapter
 from llmops.adapters.model.gemini_client import GeminiClient
 from llmops.config.compose import group
+from llmops.evaluation import judging
+from llmops.evaluation.judging import Case, Method, Rubric
 from llmops.ports import GenerationSettings, Message, ModelReference, Response, TuningRequest
 from tests.smoke.check import TUNE, Check, Place, overrides
 
@@ -123,11 +125,36 @@ def request(folder: Path) -> TuningRequest:
     )
 
 
+RUBRIC = Rubric("smoke", "1", "A good answer is right. 5: right. 1: wrong or empty.")
+
+
+def judged(place: Place) -> str:
+    """Let the evaluation service judge a right answer, alone and against a wrong one."""
+    config = group("model", ["model=google_evaluation", *overrides(place.environment)])
+    reference = ModelReference(provider="google_evaluation", base=config["base"])
+    opened = adapter(
+        "generator", config, reference, None, place.folder, environment=place.environment
+    )
+    found = []
+    cases: dict[Method, str | None] = {"single": None, "pairwise": "I do not know."}
+    for method, other in cases.items():
+        chats = judging.chats(method, RUBRIC, Case(QUESTION, ANSWER, ANSWER, other))
+        schema = judging.output(method, RUBRIC).for_provider()
+        settings = GenerationSettings(max_new_tokens=100, output_schema=schema)
+        said = list(opened.generate(chats, settings, quiet))
+        assert not [one.error for one in said if one.error], said
+        verdict = judging.read(method, RUBRIC, [one.text for one in said])
+        assert verdict.score is not None, said
+        found.append(f"{method} {verdict.score:g}")
+    return ", ".join(found)
+
+
 CHECKS = (
     Check("an answer comes with its token counts", answers, COSTS),
     Check("an answer comes with a rating and a severity of each category", ratings, COSTS),
     Check("tokens are counted", counts),
     Check("tuned models are listed", listed),
+    Check("the evaluation service judges", judged, "three verdicts"),
     Check(
         "a tuning ends and its endpoint answers",
         tuned,

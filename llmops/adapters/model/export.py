@@ -1,8 +1,9 @@
 """Write a tuned local model as plain safetensors: the adapter merged into its base.
 
 What comes out is a folder that transformers and vLLM load by its path: ``config.json``,
-``model.safetensors`` (bf16), the tokenizer's files. Merging is W + alpha / rank * B A (Hu et al.
-2021, "LoRA", section 4.1), added in fp32 and rounded once.
+``model.safetensors``, the tokenizer's files. Merging is W + alpha / rank * B A (Hu et al. 2021,
+"LoRA", section 4.1), kept in fp32: rounding to bf16 would lose most of a small update, and with it
+the answers that were evaluated.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 PREFIX = "base_model.model."
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+CONFIG = "config.json"
 
 
 def open_exporter(config: Mapping[str, Any], cache: Path) -> LocalExporter:
@@ -67,6 +69,7 @@ def _written(base: CachedModel, adapter: Path | None, target: Path) -> Exported:
             shutil.copyfile(base.folder / WEIGHTS, partial / WEIGHTS)
         else:
             merge(base.folder / WEIGHTS, adapter, partial / WEIGHTS)
+            _name_precision(partial / CONFIG)
         if target.exists():
             target.rmdir()
         partial.rename(target)
@@ -77,7 +80,7 @@ def _written(base: CachedModel, adapter: Path | None, target: Path) -> Exported:
 
 
 def merge(weights: Path, adapter: Path, target: Path) -> None:
-    """Add an adapter's change to a base's weights; tensors it does not touch keep their bytes.
+    """Write a base's weights in fp32 with an adapter's change added; the others keep their values.
 
     Raises:
         BackendError: If the adapter does not fit the weights.
@@ -89,7 +92,7 @@ def merge(weights: Path, adapter: Path, target: Path) -> None:
         config = json.loads((adapter / ADAPTER_CONFIG).read_text("utf-8"))
         scale = float(config["lora_alpha"]) / int(config["r"])
         changes = _pairs(load_file(adapter / ADAPTER_WEIGHTS))
-        tensors = load_file(weights)
+        tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
         for name, (down, up) in changes.items():
             tensors[name] = _changed(tensors[name], down, up, scale)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
@@ -101,7 +104,14 @@ def merge(weights: Path, adapter: Path, target: Path) -> None:
 
 
 def _changed(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-    return (weight.float() + scale * (up.float() @ down.float())).to(weight.dtype)
+    return weight + scale * (up.float() @ down.float())
+
+
+def _name_precision(path: Path) -> None:
+    """Say in the model's config that its weights are fp32, so that loaders do not round them."""
+    config = json.loads(path.read_text("utf-8"))
+    config.pop("torch_dtype", None)  # what older versions of transformers wrote
+    path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", "utf-8")
 
 
 def _pairs(adapter: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:

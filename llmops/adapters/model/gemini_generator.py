@@ -108,7 +108,7 @@ class GeminiGenerator:
                 text += more
                 yield more
         if whole.get("candidates"):
-            whole["candidates"][0]["content"] = {"parts": [{"text": text}]}
+            whole["candidates"][0]["content"] = {"role": "model", "parts": [{"text": text}]}
         yield response_of(whole, latency_s=time.monotonic() - started)
 
     def score(self, pairs: Iterable[tuple[Chat, str]], progress: Progress) -> Iterator[TokenScore]:

@@ -46,7 +46,7 @@ def response_of(answer: Mapping[str, Any], *, latency_s: float | None) -> Respon
         error=f"the model stopped with {said}" if reason == "error" else None,
         block_reason=said if blocked else None,
         latency_s=latency_s,
-        raw=_raw(answer, candidate),
+        raw=_raw(answer, candidate, blocked=blocked),
         grounding=grounding,
         prompt_tokens=tokens["prompt_tokens"],
         output_tokens=tokens["output_tokens"],
@@ -74,7 +74,7 @@ def _without_candidate(
         error=None if why else "the service sent no answer",
         block_reason=f"{why}" if why else None,
         latency_s=latency_s,
-        raw=_raw(answer, {}),
+        raw=_raw(answer, {}, blocked=bool(why)),
     )
 
 
@@ -131,8 +131,11 @@ def _grounding(candidate: Mapping[str, Any], text: str) -> Grounding | None:
     return Grounding(passages, tuple(sorted(cited)), (), tuple(citations))
 
 
-def _raw(answer: Mapping[str, Any], candidate: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what the service said beside the text."""
-    rest = {name: value for name, value in candidate.items() if name != "content"}
+def _raw(
+    answer: Mapping[str, Any], candidate: Mapping[str, Any], *, blocked: bool
+) -> Mapping[str, Any]:
+    """Return what the service answered; without the text of what it blocked."""
+    hidden = ("content",) if blocked else ()
+    said = {name: value for name, value in candidate.items() if name not in hidden}
     shown = {name: answer[name] for name in SHOWN if answer.get(name) is not None}
-    return {**shown, **({"candidate": rest} if rest else {})}
+    return {**shown, **({"candidates": [said]} if said else {})}

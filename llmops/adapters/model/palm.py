@@ -224,7 +224,7 @@ def response_of(answer: Any, max_new_tokens: int, latency_s: float) -> Response:
         citations=_citations(said),
         block_reason=(f"error {errors}" if errors else "blocked") if blocked else None,
         latency_s=latency_s,
-        raw={name: value for name, value in said.items() if name != "content"},
+        raw={name: value for name, value in said.items() if not (blocked and name == "content")},
     )
 
 

@@ -82,6 +82,29 @@ def test_another_prompt_is_refused_unless_it_is_asked_for(registered, own):
     assert opened.prompt.instruction == "Be brief."
 
 
+def test_passages_are_found_by_the_question_within_the_prompt_that_it_was_tuned_with(
+    registered, own
+):
+    older = replace(own, name="older", template="{{ question }}\n(in short)")
+    registered(older)
+    opened = answering.open_model("champion", [*OPENAI, "grounding=docs"])
+    assert opened.generator.prompt.template == older.template
+    assert opened.around["grounding"]["kind"] == "warehouse"
+
+
+def test_answers_are_made_as_the_prompt_says(registered, own):
+    registered(own)
+    chosen = [*OPENAI, "+prompt.generation={max_new_tokens: 7}", "predict.other_prompt=true"]
+    opened = answering.open_model("champion", chosen)
+    assert opened.settings.max_new_tokens == 7
+
+
+def test_a_prompt_that_shows_training_rows_is_refused(own):
+    chosen = ["+experiment=so_python", *OPENAI, "prompt=similar", "encoder=minilm"]
+    with pytest.raises(ConfigError, match="only a run has them"):
+        answering.open_model("untuned", chosen)
+
+
 def test_a_model_of_another_base_is_refused(registered, own):
     registered(own)
     with pytest.raises(ConfigError, match="rests on 'tiny'"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 import yaml
 
@@ -11,6 +13,7 @@ from llmops.adapters.registry.files import FileRegistry
 from llmops.errors import BackendError, DamagedObject
 from llmops.lineage.lock import lock_content, lock_path
 from llmops.ports import ModelReference
+from llmops.processes import this_process
 from tests.fakes.many_runs import record, step_with, write_run
 from tests.fakes.storage import storage
 
@@ -118,3 +121,15 @@ def test_a_bucket_that_refuses_is_told_as_such_and_the_next_time_goes_on(
     cloud.server.faults.clear()
     api.gc(grace_hours=0)
     assert not has(store, orphan)
+
+
+def test_what_was_written_since_a_working_run_began_stays(workspace, store, config):
+    began = datetime.now(UTC).isoformat()
+    folder = write_run(
+        workspace, record(7, status="running", started=began, process=this_process(), steps=[])
+    )
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    unnamed = step_with(store, "e" * 64, b"of the working run")["outputs"]["out"]["sha256"]
+    assert api.gc(keep=0, grace_hours=0).garbage.objects == ()
+    assert folder.exists()
+    assert has(store, unnamed)

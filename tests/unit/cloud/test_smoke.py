@@ -42,7 +42,7 @@ def test_the_storage_part_holds_against_the_fake_and_leaves_nothing(tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("part", "held"), [("gemini", 5), pytest.param("engines", 2, marks=pytest.mark.slow)]
+    ("part", "held"), [("gemini", 6), pytest.param("engines", 2, marks=pytest.mark.slow)]
 )
 def test_the_parts_on_vertex_hold_against_the_fakes(tmp_path, capsys, monkeypatch, part, held):
     monkeypatch.delenv("LLMOPS_WORKSPACE", raising=False)

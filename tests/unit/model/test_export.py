@@ -56,7 +56,7 @@ def test_transformers_loads_it_and_it_answers_as_with_the_adapter(made, tmp_path
         assert torch.allclose(merged(ids).logits, expected, atol=1e-4)
 
 
-def test_tensors_that_the_adapter_does_not_touch_keep_their_bytes(made, tmp_path):
+def test_tensors_that_the_adapter_does_not_touch_keep_their_values(made, tmp_path):
     from safetensors.torch import load_file
 
     root, _, _ = made
@@ -67,6 +67,38 @@ def test_tensors_that_the_adapter_does_not_touch_keep_their_bytes(made, tmp_path
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.rsplit(".", 2)[1] for name in changed} == {"q_proj", "down_proj"}
     assert len(changed) == 4
+
+
+def test_a_small_change_of_bf16_weights_is_not_rounded_away(made, tmp_path, monkeypatch):
+    """The base is kept in bf16; an update of a few steps is smaller than its last digit."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    root, _, _ = made
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    base.mkdir(), adapter.mkdir()
+    config = json.loads((root / "base" / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    half = {n: w.bfloat16() for n, w in load_file(root / "base" / "model.safetensors").items()}
+    save_file(half, base / "model.safetensors", metadata={"format": "pt"})
+    (adapter / "adapter_config.json").write_text(
+        (root / "adapter" / "adapter_config.json").read_text()
+    )
+    small = {n: w * 0.01 for n, w in load_file(root / "adapter/adapter_model.safetensors").items()}
+    save_file(small, adapter / "adapter_model.safetensors")
+    file = weights.ModelFile("model.safetensors", 1, "ab" * 32)
+    files = (file, weights.ModelFile("config.json", 1, "cd" * 32))
+    cached = weights.CachedModel(base, "source", "licence", files)
+    monkeypatch.setattr("llmops.adapters.model.export.find", lambda *a, **k: cached)
+    LocalExporter({}, tmp_path).export(ModelReference("local", "b"), adapter, tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    after = dict(loaded.named_parameters())
+    name = "model.layers.0.self_attn.q_proj"
+    key = f"base_model.model.{name}"
+    change = 2.0 * small[f"{key}.lora_B.weight"] @ small[f"{key}.lora_A.weight"]
+    found = after[f"{name}.weight"] - half[f"{name}.weight"].float()
+    assert torch.allclose(found, change, atol=1e-7)
+    assert change.abs().max() > 1e-6
 
 
 def test_an_adapter_of_another_model_is_refused(made, tmp_path):
@@ -85,7 +117,8 @@ def test_a_folder_that_is_there_is_left_alone_and_other_base_weights_are_refused
 ):
     root, _, _ = made
     file = weights.ModelFile("model.safetensors", 1, "ab" * 32)
-    cached = weights.CachedModel(root / "base", "source", "licence", (file,))
+    files = (file, weights.ModelFile("config.json", 1, "cd" * 32))
+    cached = weights.CachedModel(root / "base", "source", "licence", files)
     monkeypatch.setattr("llmops.adapters.model.export.find", lambda *a, **k: cached)
     exporter = LocalExporter({}, tmp_path)
     (tmp_path / "there").mkdir()

@@ -22,6 +22,11 @@ def test_a_figure_keeps_the_digits_that_matter(value, unit, text):
     assert words.figure(value, unit) == text
 
 
+def test_a_contestant_is_named_in_words_and_a_prompt_by_a_model_as_the_config_names_them():
+    assert words.plain_name("untuned_with_examples") == "untuned with examples"
+    assert words.plain_name("so_python/smollm2") == "so_python/smollm2"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.42, "0.42 s"), (9.6, "9.6 s"), (12.2, "12 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
