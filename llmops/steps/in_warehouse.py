@@ -20,7 +20,7 @@ from llmops.plan.kinds import Outcome, Work
 from llmops.ports import Origin, QueryCheck, Warehouse
 
 if TYPE_CHECKING:
-    from llmops.data.limits import Limit
+    from llmops.data.limits import Limit, Limits
     from llmops.data.pushdown import Pushed
     from llmops.steps.prepare import Settings
 
@@ -32,7 +32,7 @@ FILES_A_SCAN = (
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """What came back from the warehouse."""
 
     broken: Mapping[str, int]  # rule -> rows, in the order of the rules
@@ -101,12 +101,14 @@ def run(work: Work[Settings], check: QueryCheck) -> Outcome:
     import pyarrow.parquet as pq
 
     from llmops.data.cleaning import QUARANTINED_SCHEMA
+    from llmops.steps.split import provider_limits
 
     settings = work.settings
     sql = pushed(settings, check)
     known = _ask(work, sql)
     counts = _judged(known, settings)
-    card = _card(settings, known, _fitting(known, settings))
+    limits = provider_limits(settings.model_kind, settings.model_base)
+    card = _card(settings, known, fitting(known, limits, settings.prompt.system))
     files = list(_exported(work, sql, card["dataset_version"], known))
     card["files"] = files
     folder = work.outputs["files"]
@@ -127,7 +129,7 @@ def run(work: Work[Settings], check: QueryCheck) -> Outcome:
     )
 
 
-def _ask(work: Work[Settings], sql: Pushed) -> _Known:
+def _ask(work: Work[Settings], sql: Pushed) -> Known:
     from llmops.data.rules import RULES
 
     broken: Counter[str] = Counter()
@@ -144,7 +146,7 @@ def _ask(work: Work[Settings], sql: Pushed) -> _Known:
     for part in sorted(f"{row['side']}:{row['part']}:{row['digest']}" for row in parts):
         total.update(part.encode())
     (leaked,) = _rows(work, sql.leaked)
-    return _Known(
+    return Known(
         broken={rule: broken[rule] for rule in RULES},
         duplicates=broken["duplicate"],
         sides=sides,
@@ -169,7 +171,7 @@ def _origin(work: Work[Settings]) -> Origin:
     return Origin(work.experiment, work.run_id, work.key)
 
 
-def _judged(known: _Known, settings: Settings) -> dict[str, int]:
+def _judged(known: Known, settings: Settings) -> dict[str, int]:
     """Refuse data as the steps on this machine do; return the counts.
 
     Raises:
@@ -192,7 +194,7 @@ def _judged(known: _Known, settings: Settings) -> dict[str, int]:
     return counts.to_json()
 
 
-def _fitting(known: _Known, settings: Settings) -> dict[str, Any] | None:
+def fitting(known: Known, limits: Limits, system: str | None) -> dict[str, Any] | None:
     """Return what the card says of the chosen tuner's limits: nothing was left out for them.
 
     Tokens are estimated, and of a file's bytes only those of its texts are known.
@@ -201,13 +203,11 @@ def _fitting(known: _Known, settings: Settings) -> dict[str, Any] | None:
         DataError: If the tuner would refuse train or validation.
     """
     from llmops.data.limits import Cut, cuts_to_json
-    from llmops.steps.split import provider_limits
 
-    limits = provider_limits(settings.model_kind, settings.model_base)
-    system = len((settings.prompt.system or "").encode())
     for limit in limits.limits:
         for side in ("train", "validation"):
-            if (figure := _exceeding(limit, side, known, system)) is not None:
+            figure = _exceeding(limit, side, known, len((system or "").encode()))
+            if figure is not None:
                 raise DataError(
                     f"{side} does not fit {limits.of}: {limit.quantity} may be at most "
                     f"{limit.at_most:,g} ({limit.source}, {limit.dated}), here it is {figure:,g}",
@@ -218,7 +218,7 @@ def _fitting(known: _Known, settings: Settings) -> dict[str, Any] | None:
     return cuts_to_json(limits.of, [Cut(limit, none) for limit in limits.limits])
 
 
-def _exceeding(limit: Limit, side: str, known: _Known, system: int) -> float | None:
+def _exceeding(limit: Limit, side: str, known: Known, system: int) -> float | None:
     """Return the side's figure that a limit is on, if it is too large; ``system`` is in bytes."""
     from llmops.data.limits import most_validation
     from llmops.data.tokens import BYTES_A_TOKEN
@@ -238,7 +238,7 @@ def _exceeding(limit: Limit, side: str, known: _Known, system: int) -> float | N
 
 
 def _exported(
-    work: Work[Settings], sql: Pushed, version: str, known: _Known
+    work: Work[Settings], sql: Pushed, version: str, known: Known
 ) -> Iterator[dict[str, Any]]:
     """Let the warehouse write each side's file in each format; say where they are."""
     settings = work.settings
@@ -261,7 +261,7 @@ def _exported(
         yield {"name": where, "format": name, "side": side, "rows": rows, "sha256": None}
 
 
-def _card(settings: Settings, known: _Known, limits: dict[str, Any] | None) -> dict[str, Any]:
+def _card(settings: Settings, known: Known, limits: dict[str, Any] | None) -> dict[str, Any]:
     test = known.sides["test"]
     return {
         "dataset_version": f"{settings.version}-{known.digest[:8]}",

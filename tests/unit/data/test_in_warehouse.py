@@ -10,11 +10,12 @@ import pyarrow.compute as pc
 import pytest
 from data_harness import config, limits_of_a_project, settings
 
-from llmops.data.limits import QUANTITIES
+from llmops.data.limits import QUANTITIES, Limit, Limits
 from llmops.data.pushdown import SPACES
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Adapters, Work
 from llmops.steps import prepare
+from llmops.steps.in_warehouse import Known, fitting
 from tests.fakes.bigquery import bigquery, bigquery_client, duckdb_with
 from tests.fakes.faults import serve
 from tests.fakes.gcs_server import Objects, cloud_storage
@@ -36,7 +37,6 @@ PIECES = (
         "\U0001f600",
     ),
 )
-TUNED = {"model": {"kind": "gemini", "base": "x"}}
 KEEP = {"html": "keep", "role_tags": "keep", "control_characters": "keep"}
 
 
@@ -132,7 +132,9 @@ def test_the_version_is_of_the_rows_whatever_their_order(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         warehouse = duckdb_with(folder, TABLE, given)
-        versions.add(run(asked(), warehouse, folder / "out").facts["dataset_version"])
+        versions.add(
+            run(asked(dataset__formats=[]), warehouse, folder / "out").facts["dataset_version"]
+        )
         given.reverse()
     assert len(versions) == 1
     warehouse = duckdb_with(tmp_path, TABLE, given[1:60])
@@ -165,28 +167,6 @@ def test_what_arrow_trims_is_what_the_sql_trims():
 # ------------------------------------------------------------------- on BigQuery
 
 
-def test_bigquery_exports_to_the_bucket_and_sends_no_row(tmp_path):
-    given = [{**row, "input_text": row["input_text"].replace("\x1c", "")} for row in rows(120)]
-    behind = duckdb_with(tmp_path, TABLE, given)
-    app = bigquery(behind)
-    with serve(app) as server:
-        warehouse = bigquery_client(server, tmp_path)
-        values = asked(dataset__export_to="gs://shop-data/sets")
-        there = run(values, warehouse, tmp_path / "there")
-    state = app.state.bigquery
-    card = card_of(tmp_path / "there")
-    uris = {file["side"]: file["name"] for file in card["files"]}
-    assert uris["train"] == f"gs://shop-data/sets/train-{card['dataset_version']}.gemini-*.jsonl"
-    for side, uri in uris.items():
-        assert len(state.exports[uri]) == card["rows"][side]
-    read = max(table.num_columns for table in state.results.values() if table.num_rows)
-    assert there.facts["runs_in"] == "warehouse"
-    assert read <= 5
-    here = run(asked(dataset__runs_in="here"), behind, tmp_path / "here")
-    assert here.facts["good"] == there.facts["good"]
-    assert card["rows"] == card_of(tmp_path / "here")["rows"]
-
-
 def test_the_shards_in_the_bucket_hold_the_rows_that_this_machine_would_write(tmp_path):
     given = [{**row, "input_text": row["input_text"].replace("\x1c", "")} for row in rows(120)]
     behind = duckdb_with(tmp_path, TABLE, given)
@@ -194,7 +174,7 @@ def test_the_shards_in_the_bucket_hold_the_rows_that_this_machine_would_write(tm
     with cloud_storage() as url, serve(app) as server:
         bucket = app.state.bigquery.bucket = Objects(url, "shop-data")
         values = asked(dataset__export_to="gs://shop-data/sets")
-        run(values, bigquery_client(server, tmp_path), tmp_path / "there")
+        there = run(values, bigquery_client(server, tmp_path), tmp_path / "there")
         written = {address: bucket[address].decode() for address in bucket}
     run(asked(dataset__runs_in="here"), behind, tmp_path / "here")
     card = card_of(tmp_path / "there")
@@ -203,11 +183,16 @@ def test_the_shards_in_the_bucket_hold_the_rows_that_this_machine_would_write(tm
         side: [address for address in written if fnmatch(address, name)]
         for side, name in told.items()
     }
+    assert told["train"] == f"gs://shop-data/sets/train-{card['dataset_version']}.gemini-*.jsonl"
     assert len(shards["train"]) > 1
     assert sum(map(len, shards.values())) == len(written)
     for side, addresses in shards.items():
         text = "".join(written[address] for address in addresses)
         assert parsed(text) == lines(tmp_path / "here", card_of(tmp_path / "here"), side, "gemini")
+    # Only counts and digests came here.
+    results = app.state.bigquery.results.values()
+    assert max(table.num_columns for table in results if table.num_rows) <= 5
+    assert there.facts["runs_in"] == "warehouse"
 
 
 def test_bigquery_needs_a_bucket(tmp_path):
@@ -253,32 +238,49 @@ def test_a_query_that_takes_other_rows_each_time_is_refused(tmp_path, cloud):
             run(values, warehouse, tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    ("quantity", "at_most", "side"),
-    [
-        ("example_tokens", 5, "train"),
-        ("train_rows", 10, "train"),
-        ("validation_rows", 1, "validation"),
-        ("validation_share", 0.01, "validation"),
-        ("file_bytes", 100, "train"),
-    ],
+def limits(**at_most):
+    found = tuple(Limit(name, most, "a page", "2026-09-25") for name, most in at_most.items())
+    return Limits("x", "gemini", found)
+
+
+KNOWN = Known(
+    broken={},
+    duplicates=0,
+    sides={"train": 100, "validation": 30, "test": 500},
+    longest={"train": 396, "validation": 100, "test": 9999},
+    total_bytes={"train": 9000, "validation": 900, "test": 99999},
+    leaked=0,
+    digest="0" * 64,
 )
-def test_what_the_chosen_tuner_would_refuse_is_not_exported(
-    tmp_path, monkeypatch, quantity, at_most, side
-):
-    limits_of_a_project(tmp_path, monkeypatch, {quantity: at_most})
-    warehouse = duckdb_with(tmp_path, TABLE, rows(200))
-    with pytest.raises(DataError, match=f"{side} does not fit x: {quantity} may be at most"):
-        run(asked() | TUNED, warehouse, tmp_path / "out")
-    assert not (tmp_path / "out" / "files").exists()
+HOLDING = {
+    "example_tokens": 100,
+    "train_rows": 100,
+    "validation_rows": 30,
+    "validation_share": 0.3,
+    "file_bytes": 9400,
+}
 
 
-def test_the_card_says_which_limits_held(tmp_path, monkeypatch):
-    limits_of_a_project(tmp_path, monkeypatch, dict.fromkeys(QUANTITIES, 10**6))
-    run(asked() | TUNED, duckdb_with(tmp_path, TABLE, rows(200)), tmp_path / "out")
-    told = card_of(tmp_path / "out")["limits"]
-    assert {cut["quantity"] for cut in told["cut"]} == set(QUANTITIES)
+def test_the_card_says_which_limits_held():
+    told = fitting(KNOWN, limits(**HOLDING), "four")
+    assert {cut["quantity"]: cut["at_most"] for cut in told["cut"]} == HOLDING
     assert all(cut["rows"] == {"train": 0, "validation": 0} for cut in told["cut"])
+    assert fitting(KNOWN, Limits(), None) is None
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_a_side_that_the_chosen_tuner_would_refuse_is_named(quantity):
+    side = "validation" if quantity.startswith("validation") else "train"
+    with pytest.raises(DataError, match=f"{side} does not fit x: {quantity} may be at most"):
+        fitting(KNOWN, limits(**{quantity: HOLDING[quantity] * 0.99}), "four")
+
+
+def test_what_the_chosen_tuner_would_refuse_is_not_exported(tmp_path, monkeypatch):
+    limits_of_a_project(tmp_path, monkeypatch, {"train_rows": 10})
+    warehouse = duckdb_with(tmp_path, TABLE, rows(200))
+    with pytest.raises(DataError, match="train does not fit x: train_rows may be at most 10"):
+        run(asked() | {"model": {"kind": "gemini", "base": "x"}}, warehouse, tmp_path / "out")
+    assert not (tmp_path / "out" / "files").exists()
 
 
 def test_the_plan_says_where_it_runs_and_why(tmp_path):
