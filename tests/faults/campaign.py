@@ -33,6 +33,7 @@ from tests.faults.workloads import GC, WORKLOADS, Workload, in_this_process
 
 PROMISED = (0, 3, 5)  # done; refused; a backend failed
 KILLED = -9
+REMEMBERED = (Path(".llmops", "composed"), Path(".llmops", "store", "scratch", "report"))
 AGE_S = 600
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where fsync costs nothing
 
@@ -49,6 +50,8 @@ class Bench:
 
 def bench(workload: Workload, folder: Path) -> Bench:
     """Prepare a workload and run it once, undisturbed."""
+    if workload.starts_threads:
+        bench(WORKLOADS["run"], folder)  # warms what both need, and starts none
     project = folder / workload.name / "project"
     project.mkdir(parents=True)
     workload.prepare(project)
@@ -60,7 +63,7 @@ def bench(workload: Workload, folder: Path) -> Bench:
 
 
 def _warm(workload: Workload, project: Path) -> None:
-    """Do the work once, so that forks find everything imported and composed."""
+    """Do the work once, so that forks find everything imported, composed and drawn."""
     with _copy(project) as (copy, log):
         modules = log.with_suffix(".modules")
         if not workload.starts_threads:
@@ -73,9 +76,9 @@ def _warm(workload: Workload, project: Path) -> None:
             for name in modules.read_text("ascii").split():
                 with contextlib.suppress(Exception):
                     import_module(name)
-        composed = copy / ".llmops" / "composed"
-        if composed.exists():
-            shutil.copytree(composed, project / ".llmops" / "composed")
+        for folder in REMEMBERED:
+            if (copy / folder).exists():
+                shutil.copytree(copy / folder, project / folder)
 
 
 def _work_and_tell(workload: Workload, folder: Path, modules: Path) -> None:
