@@ -251,10 +251,12 @@ def _spill(
 
 
 def _groups(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[list[pa.RecordBatch]]:
-    """Yield batches together that have about ``size`` bytes."""
+    """Yield batches together that have about ``size`` bytes; those without rows are passed over."""
     group: list[pa.RecordBatch] = []
     held = 0
     for batch in batches:
+        if not batch.num_rows:
+            continue
         group.append(batch)
         held += batch.nbytes
         if held >= size:

@@ -67,7 +67,7 @@ def test_a_sweep_over_a_metric_that_is_not_measured_is_refused_before_it_starts(
         "run", "-m", "+experiment=scores", f"{QUALITY}=1.0,1.1", "--metric", "chrf"
     )
     assert wrong.returncode == 2
-    assert "evaluation.metrics has loss" in wrong.stderr
+    assert "--metric chrf is not measured\nhint: measured are loss" in wrong.stderr
     assert project.did() == before
 
 

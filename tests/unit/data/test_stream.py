@@ -237,6 +237,17 @@ def test_no_rows_are_refused(tmp_path):
         run(tmp_path, [])
 
 
+def test_batches_without_rows_change_nothing(tmp_path):
+    given = list(batches(rows(100)))
+    empty = given[0].slice(0, 0)
+    for name, sent in (("some", given), ("empty", [empty, *given, empty])):
+        to = output(tmp_path / name)
+        stream.stream(iter(sent), asked(), wanted(), to, lambda *_: None)
+    assert files(tmp_path / "empty") == files(tmp_path / "some")
+    with pytest.raises(DataError, match="no rows"):
+        stream.stream(iter([empty]), asked(), wanted(), output(tmp_path / "no"), lambda *_: None)
+
+
 def test_one_row_leaves_a_side_empty_and_is_refused(tmp_path):
     with pytest.raises(DataError, match="is empty"):
         run(tmp_path, [{"input_text": "a question", "output_text": "an answer"}])
