@@ -26,15 +26,16 @@ def main(argv: Sequence[str]) -> int:
     for path in sorted(Path("mutants").rglob("*.py.meta")):
         exit_codes = json.loads(path.read_text("utf-8"))["exit_code_by_key"]
         found = {name: status_by_exit_code[code] for name, code in exit_codes.items()}
-        if not found:
+        tried = {name: status for name, status in found.items() if status != UNTRIED}
+        untried += len(found) - len(tried)
+        if not tried:
             continue
-        untried += sum(status == UNTRIED for status in found.values())
-        missed = sorted(name for name, status in found.items() if status in UNNOTICED)
-        noticed = len(found) - len(missed)
-        print(f"{_module(path):44s} {len(found):5d} changes {noticed / len(found):7.1%} noticed")
+        missed = sorted(name for name, status in tried.items() if status in UNNOTICED)
+        noticed = len(tried) - len(missed)
+        print(f"{_module(path):44s} {len(tried):5d} changes {noticed / len(tried):7.1%} noticed")
         if "-v" in argv:
             print("".join(f"    mutmut show {name}\n" for name in missed), end="")
-        all_made, all_noticed = all_made + len(found), all_noticed + noticed
+        all_made, all_noticed = all_made + len(tried), all_noticed + noticed
     score = all_noticed / max(all_made, 1)
     print(f"{all_made} changes, {score:.1%} noticed, {untried} not tried")
     return int(untried > 0 or score < FLOOR)

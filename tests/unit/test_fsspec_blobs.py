@@ -6,6 +6,7 @@ import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -21,7 +22,7 @@ MOMENT = datetime(2026, 11, 25, 10, 15, tzinfo=UTC)
 
 @pytest.fixture(params=["file", "memory"])
 def blobs(request, tmp_path):
-    place = f"memory://{tmp_path.name}" if request.param == "memory" else f"file://{tmp_path}/b"
+    place = f"memory://{uuid4().hex}" if request.param == "memory" else f"file://{tmp_path}/b"
     return FsspecBlobs(f"{place}/", {})
 
 
@@ -179,7 +180,7 @@ def test_a_text_is_read_in_the_workspace_s_copy_before_its_bucket(tmp_path):
 
 
 def test_a_text_is_read_at_its_address_and_a_missing_one_is_told(tmp_path):
-    blobs = FsspecBlobs(f"memory://{tmp_path.name}", {})
+    blobs = FsspecBlobs(f"memory://{uuid4().hex}", {})
     blobs.write("objects/ab/abc", "ä".encode())
     assert read_text(f"{blobs.uri}/objects/ab/abc", tmp_path) == "ä"
     with pytest.raises(DamagedObject, match="there is nothing at memory://") as told:
