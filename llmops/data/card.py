@@ -58,7 +58,8 @@ def _origin(origin: Mapping[str, Any]) -> Iterator[str]:
     """Say where the rows are from; a query is indented, so that nothing in it can end the block."""
     source = origin["source"] or {}
     yield from ("", "## Where the rows are from", "")
-    yield f"* source: {_quoted(source.get('title', ''))}, {_quoted(source.get('name', ''))}"
+    named = (_quoted(source[key]) for key in ("title", "name") if source.get(key))
+    yield f"* source: {', '.join(named)}"
     yield f"* terms of the source: {_quoted(source.get('terms_url') or 'not told')}"
     yield f"* snapshot: {_quoted(origin['snapshot'] or 'the tables as they were')}"
     for table, version in sorted(origin["tables"].items()):

@@ -92,7 +92,7 @@ def test_a_card_says_where_its_rows_are_from_and_what_became_of_them(workspace):
         card = llmops(workspace, "datasets", "show", name)["card"]
         origin = card["origin"]
         assert "posts_questions" in origin["query"]
-        assert origin["source"]["name"] == "duckdb://sample"
+        assert origin["source"]["licence"] == "PSF-2.0"
         assert len(origin["tables"]) == 2
         assert origin["rules"]["min_rows"] > 0
         counts = origin["rows"]
