@@ -12,9 +12,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from data import folder
+from data import folder, written
 from data_contenders import INSTRUCTION, JOIN, LONGEST, SEED, connect
-from data_rows import write
 from harness import OUT, measure, publish
 
 LIMITS = ("256MB", "1GB")
@@ -85,14 +84,20 @@ def step(name: str, place: Path, limit: str) -> None:
     )
 
 
+def join(place: Path, rows: Path) -> None:
+    """Write the joined rows to ``place``."""
+    with connect("1GB", place) as connection:
+        joined = JOIN.format(rows=rows)
+        connection.execute(f"COPY ({joined}) TO '{place}/rows' (FORMAT parquet)")
+
+
 def main() -> None:
     rows = int(sys.argv[1])
-    write(rows, folder(rows))
+    written(rows)
     place = OUT / "steps"
     place.mkdir(parents=True, exist_ok=True)
-    with connect("1GB", place) as connection:
-        joined = JOIN.format(rows=folder(rows))
-        connection.execute(f"COPY ({joined}) TO '{place}/rows' (FORMAT parquet)")
+    command = [sys.executable, __file__, "join", str(place), str(folder(rows))]
+    measure(command, cwd=Path.cwd())  # not in this process, whose peak each child would begin with
     figures = {}
     for limit in LIMITS:
         for name in ("validate", "transform", "split"):
@@ -106,5 +111,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1].isdecimal():
         main()
+    elif sys.argv[1] == "join":
+        join(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
         step(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
