@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmops.adapters.model.answers import FILE, Kept, KeptGenerator, identity
 from llmops.config.knowledge import PROVIDERS
 from llmops.errors import ConfigError, MissingExtra, unknown_name
 from llmops.plan.kinds import Adapters
 from llmops.ports import Encoder, Generator, ModelReference, Registry, Store
+
+if TYPE_CHECKING:
+    from llmops.adapters.model.answers import Kept
 
 
 class Entry(NamedTuple):
@@ -195,11 +197,24 @@ def open_adapters(
     )
     encoder = functools.cache(lambda: open_encoder(config, cache))
     scorer = functools.cache(lambda: open_one("scorer", config["safety"]["scorer"]))
-    answers = Kept(workspace / ".llmops" / FILE, fresh)
+
+    @functools.cache
+    def answers() -> Kept:
+        from llmops.adapters.model.answers import FILE, Kept
+
+        return Kept(workspace / ".llmops" / FILE, fresh)
 
     def untuned(model: Mapping[str, Any]) -> Any:
         reference = ModelReference(provider=model["kind"], base=model["base"])
         return open_one("generator", model, reference, None, cache)
+
+    def kept(
+        model: Mapping[str, Any], reference: ModelReference, opened: Callable[[], Generator]
+    ) -> Generator:
+        from llmops.adapters.model.answers import KeptGenerator, identity
+
+        can_score = model["kind"] in PROVIDERS and PROVIDERS[model["kind"]].can_score
+        return KeptGenerator(answers(), identity(model, reference), can_score, opened)
 
     def generator(
         reference: ModelReference,
@@ -215,12 +230,7 @@ def open_adapters(
             found: Generator = open_one("generator", chosen, reference, place, cache)
             return found
 
-        can_score = chosen["kind"] in PROVIDERS and PROVIDERS[chosen["kind"]].can_score
-        plain: Generator = (
-            KeptGenerator(answers, identity(chosen, reference), can_score, opened)
-            if keep_answers
-            else opened()
-        )
+        plain = kept(chosen, reference, opened) if keep_answers else opened()
         if model is not None or (config.get("grounding") is None and config.get("chain") is None):
             return plain
         from llmops.adapters.model.composed import Seams, composed

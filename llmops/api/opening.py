@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmops.adapters.catalog import open_adapters, open_store
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
+from llmops.config.reference_tables import ReferenceTables, read_tables
 from llmops.engines import fitting
 from llmops.errors import ConfigError
 from llmops.plan.graph import Graph, build_graph
@@ -29,6 +31,7 @@ class Opened:
     config: Mapping[str, Any]
     overrides: tuple[str, ...]
     origins: Callable[[], Mapping[str, Any]]  # who set each leaf, for provenance.json
+    tables: Callable[[], ReferenceTables]  # prices, limits, models
     digest: str
     workspace: Path
     kinds: KindTable
@@ -82,6 +85,7 @@ def open_config(
     overrides: tuple[str, ...],
     origins: Callable[[], Mapping[str, Any]],
     *,
+    tables: Callable[[], ReferenceTables] = read_tables,
     read_only: bool = False,
 ) -> Opened:
     where = workspace()
@@ -90,6 +94,7 @@ def open_config(
         config=config,
         overrides=overrides,
         origins=origins,
+        tables=functools.cache(tables),
         digest=config_digest(config),
         workspace=where,
         kinds=step_kinds(config["project"]["steps"]),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmops.api.opening import Opened, graph_of, open_to_read, validate, validate_members
 from llmops.api.past import show
 from llmops.config.project import workspace
-from llmops.config.reference_tables import read_tables
+from llmops.config.reference_tables import ReferenceTables, read_tables
 from llmops.engines import fitting
 from llmops.errors import Refused
 from llmops.execute import ask_source
@@ -82,7 +82,7 @@ def diff(base: str, head: str | None = None) -> Diff:
     """
     from llmops.review.differences import differences
 
-    return differences(base, head, workspace(), knowledge())
+    return differences(base, head, workspace(), _knowledge(read_tables()))
 
 
 def check_budget(plans: Sequence[Plan], budget: float | None) -> None:
@@ -161,13 +161,12 @@ def _build(
         ),
         against=compared.label if compared else "store",
     )
-    known = knowledge()
+    known = _knowledge(opened.tables())
     outside = cost.Outside({step: source.bytes for step, source in sources.items()}, before)
     return replace(plan, estimate=cost.estimate(plan, opened.config, opened.kinds, known, outside))
 
 
-def knowledge() -> Knowledge:
-    tables = read_tables()
+def _knowledge(tables: ReferenceTables) -> Knowledge:
     return Knowledge(tables.prices, tables.limits, tables.models, datetime.now(UTC).date())
 
 

@@ -14,11 +14,10 @@ from llmops.api.announcing import Listeners
 from llmops.api.opening import Adjustment, Opened, adjusted, adjustments, open_config
 from llmops.api.past import Run
 from llmops.api.planning import EVERYTHING, check_budget, planned_against
-from llmops.api.registering import promote
 from llmops.artifacts import canonical_json
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
-from llmops.config.reference_tables import read_tables
+from llmops.config.reference_tables import ReferenceTables
 from llmops.config.remembered import Checked, checked
 from llmops.engines.engine import Assignment, engine
 from llmops.engines.jobs import logs, read_facts, read_parts
@@ -99,6 +98,7 @@ def run(
             adjusted(known.config, changes),
             known.overrides,
             functools.partial(_origins, known, changes),
+            tables=lambda: ReferenceTables(**known.tables),
         )
         planned = planned_against(opened, selection, "store")
         on_plan(planned)
@@ -373,6 +373,7 @@ class _Runner:
             attempt=attempt,
             detach=handling.detach,
             cancels=handling.cancels,
+            meanwhile=_prepare_report,
         )
         self.engine_started = True
         return engine(config["engine"]["kind"]).run(assignment, self._telling(handling.on_event))
@@ -493,7 +494,7 @@ class _Runner:
 
     def _estimates(self, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what the steps of this run were estimated to use, and what they used."""
-        config, prices = self.opened.config, read_tables().prices
+        config, prices = self.opened.config, self.opened.tables().prices
         used = cost.actual(steps, config, self.opened.kinds, prices)
         whole = cost.spent(used, config, prices, engine_started=self.engine_started)
         return {
@@ -603,6 +604,8 @@ def _promote(
     A run that only found an old decision in the store must not take the alias back from a newer
     model; it moves the alias only if nothing holds it.
     """
+    from llmops.api.registering import promote
+
     deploy = opened.config.get("deploy")
     facts = next((s["facts"] for s in made["steps"] if s["kind"] == "deploy"), None)
     if deploy is None or facts is None or deploy["promote_to"] is None:
@@ -626,6 +629,12 @@ def _promote(
     except Refused as exc:
         return outcome | {"reason": exc.problem}
     return outcome | {"promoted": True, "reason": "the gate passed"}
+
+
+def _prepare_report() -> None:
+    from llmops.report.page import prepare
+
+    prepare()
 
 
 def _write_report(folder: RunFolder, store: Store, made: Mapping[str, Any]) -> None:

@@ -111,6 +111,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "monitor": (
         "--cron",
         "--json",
+        "--vertex",
     ),
     "init": ("--force", "--json"),
     "doctor": ("--json",),

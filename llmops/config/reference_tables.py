@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmops.config import documents, project, schemas
-from llmops.config.problems import Problem, dotted, raise_all
+from llmops.config import project
 from llmops.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmops.config.documents import Document
+    from llmops.config.problems import Problem
 
 FOLDER = "knowledge"
 
@@ -43,7 +46,10 @@ def read_tables() -> ReferenceTables:
     )
 
 
-def _read(name: str) -> documents.Document:
+def _read(name: str) -> Document:
+    from llmops.config import documents
+    from llmops.config.problems import raise_all
+
     relative = f"{FOLDER}/{name}.yaml"
     for folder in project.conf_folders():
         path = folder.path / relative
@@ -54,7 +60,10 @@ def _read(name: str) -> documents.Document:
     raise ConfigError(f"there is no conf/{relative}", hint="llmops is not installed completely")
 
 
-def _mistakes(document: documents.Document, name: str) -> list[Problem]:
+def _mistakes(document: Document, name: str) -> list[Problem]:
+    from llmops.config import schemas
+    from llmops.config.problems import Problem, dotted
+
     return [
         Problem(
             where=_place(document, mistake.path, of_key=mistake.of_key),
@@ -67,7 +76,7 @@ def _mistakes(document: documents.Document, name: str) -> list[Problem]:
     ]
 
 
-def _place(document: documents.Document, path: tuple[str, ...], *, of_key: bool) -> str:
+def _place(document: Document, path: tuple[str, ...], *, of_key: bool) -> str:
     """Return where a key stands, or the nearest one above it."""
     for length in range(len(path), 0, -1):
         if path[:length] in document.marks:

@@ -26,11 +26,12 @@ FOLDER = Path(".llmops", "composed")
 
 @dataclass(frozen=True)
 class Checked:
-    """A valid experiment: its resolved config, and who set each leaf (plain JSON)."""
+    """A valid experiment: its resolved config, who set each leaf, and the tables (plain JSON)."""
 
     config: dict[str, Any]
     overrides: tuple[str, ...]
     origins: Mapping[str, Any]
+    tables: Mapping[str, Any]  # ``conf/knowledge`` as it was then: the fields of ReferenceTables
 
 
 def checked(
@@ -48,13 +49,16 @@ def checked(
     place = project.workspace() / FOLDER / f"{_key(overrides)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = json.loads(place.read_text("utf-8"))
-        return Checked(known["config"], tuple(known["overrides"]), known["origins"])
+        known["overrides"] = tuple(known["overrides"])
+        return Checked(**known)
     before_composing()
     from llmops.config.provenance import provenance, to_json
+    from llmops.config.reference_tables import read_tables
     from llmops.config.validate import validate
 
     composed = validate(overrides)
-    made = Checked(composed.config, composed.overrides, to_json(provenance(composed)))
+    origins, tables = to_json(provenance(composed)), asdict(read_tables())
+    made = Checked(composed.config, composed.overrides, origins, tables)
     with contextlib.suppress(OSError):  # a workspace that cannot be written to is told of later
         place.parent.mkdir(parents=True, exist_ok=True)
         write_text(place, json.dumps(asdict(made), ensure_ascii=False))

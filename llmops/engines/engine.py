@@ -33,6 +33,7 @@ class Assignment:
     ``plan`` is the content of ``plan.json``. ``attempt`` counts the plans of this run: a second
     one is made if an object of the store turns out damaged. ``detach``: return as soon as the
     work is handed over. ``cancels`` is asked, after a Ctrl-C, whether work elsewhere is to end.
+    ``meanwhile`` is called once other processes of this machine are at work, with time to spare.
     """
 
     run_folder: Path
@@ -45,6 +46,7 @@ class Assignment:
     attempt: int = 1
     detach: bool = False
     cancels: Callable[[], bool] = lambda: True
+    meanwhile: Callable[[], None] = lambda: None
 
 
 class Engine(Protocol):

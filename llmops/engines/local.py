@@ -51,6 +51,7 @@ def run(assignment: Assignment, on_event: Callable[[Event], None]) -> bool:
         progress = _Progress(logs / "progress.jsonl", on_event)
         with _logged(child, logs / "engine.log"):
             try:
+                assignment.meanwhile()
                 while _is_running(child) and not received:
                     progress.read()
             finally:

@@ -14,10 +14,16 @@ from llmops.files import write_text
 from llmops.ports import Store
 from llmops.report.drawing import draw
 from llmops.report.reading import read
-from llmops.report.rendering import render
+from llmops.report.rendering import compiled, render
 from llmops.report.sections import header, sections
 
+TEMPLATE = "report.html.j2"
 CACHE = "report"  # the store's scratch folder for figures and tables that were made before
+
+
+def prepare() -> None:
+    """Import and compile what a report needs, which takes longer than most reports."""
+    compiled(TEMPLATE)
 
 
 def write_report(
@@ -38,7 +44,7 @@ def write_report(
     cache = store.scratch(CACHE)
     reading = read(run_folder, store, cache, run)
     found = sections(reading, lambda spec: draw(spec, cache), lineage)
-    page = render("report.html.j2", {"header": header(reading), "sections": found})
+    page = render(TEMPLATE, {"header": header(reading), "sections": found})
     path = run_folder / "report.html"
     write_text(path, page)
     return path

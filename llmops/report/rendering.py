@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -20,16 +20,17 @@ def render(template: str, context: Mapping[str, Any], *, script: str = "page.js"
     from markupsafe import Markup
 
     code = (TEMPLATES / script).read_text("utf-8")
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            **context,
-            style=Markup((TEMPLATES / "page.css").read_text("utf-8")),
-            script=Markup(code),
-            script_digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
-        )
+    return compiled(template).render(
+        **context,
+        style=Markup((TEMPLATES / "page.css").read_text("utf-8")),
+        script=Markup(code),
+        script_digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
     )
+
+
+def compiled(template: str) -> Template:
+    """Return a template, compiled once in a process."""
+    return _environment().get_template(template)
 
 
 @cache

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from llmops.artifacts import Artifact, digest
-from llmops.evaluation.metrics import rouge_l
 from llmops.files import write_text
 from llmops.ports import Store
 
@@ -121,6 +120,8 @@ def _empty(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
+    from llmops.evaluation.metrics import rouge_l  # most reports have no answers to measure
+
     tokens, nll = row.get("nll_tokens"), row.get("nll")
     notes = [name for name in ("blocked", "truncated") if row.get(name)]
     if row.get("finish_reason") not in (None, "stop", "length"):

@@ -70,6 +70,7 @@ def fill_disk(work):
     with work.outputs["out"].open("wb") as file:
         while True:
             file.write(b"x" * 65536)
+    return Outcome()
 
 def halves(work):
     import pyarrow as pa, pyarrow.parquet as pq

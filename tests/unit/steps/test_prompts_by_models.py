@@ -12,7 +12,8 @@ from judging import Answerer, Bench, experiment, write_side
 from llmops.errors import ConfigError, DataError
 from llmops.execute import structure
 from llmops.plan.keys import read_settings
-from llmops.steps import predict, tune_again
+from llmops.prompts.generating import generation_settings
+from llmops.steps import tune_again
 from llmops.steps.predict import KIND
 
 QUESTIONS = ["how to read a file", "how to sort a list", "how to open a socket"]
@@ -122,7 +123,7 @@ def test_what_a_prompt_says_of_generation_wins_over_predict(world):
     settings = structure(
         KIND, read_settings(KIND, experiment("+prompt.generation.max_new_tokens=7"), "predict")
     )
-    made = predict._generation(settings, settings.prompt)
+    made = generation_settings(vars(settings), settings.prompt)
     assert (made.max_new_tokens, made.temperature) == (7, 0.0)
 
 
