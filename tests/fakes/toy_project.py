@@ -231,6 +231,8 @@ class ToyProject:
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # tests that a script left behind
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is inherited
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.root,
