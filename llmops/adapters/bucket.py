@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,13 +66,13 @@ class Bucket:
         from google.api_core.exceptions import NotFound
 
         with translated(SERVICE):
-            blob = self._handle.blob(self._path(name))
-            try:
-                text = blob.download_as_bytes(timeout=TIMEOUT_S).decode("utf-8")
-                blob.reload()
-            except NotFound:
-                return None
-            return Found(text, blob.updated, int(blob.generation))
+            while True:
+                blob = self._handle.get_blob(self._path(name), timeout=TIMEOUT_S)
+                if blob is None:
+                    return None
+                with contextlib.suppress(NotFound):  # written anew meanwhile: that one is read
+                    text = blob.download_as_bytes(timeout=TIMEOUT_S).decode("utf-8")
+                    return Found(text, blob.updated, int(blob.generation))
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is gone already does no harm."""

@@ -234,7 +234,7 @@ def test_limit_stands_in_the_provenance_with_what_it_hides():
     from llmops.config.validate import validate
 
     composed = validate(["+experiment=so_python"])
-    known = Checked(composed.config, composed.overrides, to_json(provenance(composed)))
+    known = Checked(composed.config, composed.overrides, to_json(provenance(composed)), {})
     origin = _origins(known, adjustments(known.config, 7, "test"))["dataset.max_rows"]
     assert (origin["value"], origin["set_by"]) == (7, "command line: --limit 7")
     assert "conf/dataset/stackoverflow.yaml:" in origin["shadowed"][0]

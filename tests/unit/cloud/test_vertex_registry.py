@@ -6,6 +6,7 @@ import pytest
 
 from llmops import api
 from llmops.adapters import catalog
+from llmops.adapters.bucket import Bucket
 from llmops.adapters.registry import vertex
 from llmops.api.past import DEFAULT_STORE
 from llmops.errors import BackendError, ConfigError
@@ -38,6 +39,22 @@ def test_an_alias_that_somebody_moved_in_the_console_is_read_as_it_is(cloud, reg
     register(registry)
     cloud.models.models["so_python"].versions[1]["versionAliases"].append("champion")
     assert registry.get("so_python", "champion").version == 1
+
+
+def test_what_is_written_anew_while_it_is_read_is_read_as_it_is_now(cloud, monkeypatch):
+    from google.cloud.storage import Blob
+
+    bucket = Bucket(cloud.environment)
+    bucket.create("note.json", "old")
+    seen, download = [bucket.read("note.json")], Blob.download_as_bytes
+
+    def late(blob, **options):
+        if seen:
+            assert bucket.replace("note.json", "new", seen.pop())
+        return download(blob, **options)
+
+    monkeypatch.setattr(Blob, "download_as_bytes", late)
+    assert bucket.read("note.json").text == "new"
 
 
 def test_a_crash_between_upload_and_state_is_taken_over(cloud, registry):
