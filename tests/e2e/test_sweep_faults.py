@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.small_disk import mounted
 from tests.fakes.toy_project import ToyProject, end_group, gone
 
 TEXT = "pipeline.steps.s1.with.text"
@@ -115,11 +116,8 @@ def test_members_beside_each_other_end_with_their_sweep(project, number):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 8 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "disk", megabytes=8) as folder:
+        yield folder
 
 
 @needs_root

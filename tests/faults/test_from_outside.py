@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.small_disk import mounted
 from tests.fakes.toy_project import ToyProject, end_group, gone
 from tests.faults import invariants
 
@@ -94,11 +95,8 @@ def test_a_refused_or_deadly_system_call_loses_nothing(project, undisturbed, fau
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 8 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "disk", megabytes=8) as folder:
+        yield folder
 
 
 def fill(path: Path) -> None:
