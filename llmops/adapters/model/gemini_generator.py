@@ -9,13 +9,12 @@ as one batch job where the config says so. Gives no likelihoods: Gemini does not
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops.adapters.asking import RequestRefused, Requests, trouble_of
+from llmops.adapters.model.concurrently import in_order
 from llmops.adapters.model.gemini_batch import BatchJobs
 from llmops.adapters.model.gemini_client import SERVICE, GeminiClient, location_of
 from llmops.adapters.model.gemini_request import Style, config_of, contents_of
@@ -125,17 +124,10 @@ class GeminiGenerator:
     def _online(
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
-        pool = ThreadPoolExecutor(self.client.requests.concurrent, "gemini")
-        waiting: deque[Future[Response]] = deque()
-        try:
-            for chat in chats:
-                waiting.append(pool.submit(self._answer, chat, settings))
-            for done in range(1, len(chats) + 1):
-                response = waiting.popleft().result()
-                progress(done, len(chats), "answers")
-                yield response
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        concurrent = self.client.requests.concurrent
+        return in_order(
+            lambda chat: self._answer(chat, settings), chats, progress, concurrent=concurrent
+        )
 
     def _answer(self, chat: Chat, settings: GenerationSettings) -> Response:
         config = config_of(chat, settings, self.style)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from llmops.adapters.asking import Asking, RequestRefused, Requests
 from llmops.adapters.google import credentials, endpoint, place
+from llmops.adapters.model.concurrently import in_order
 from llmops.errors import ConfigError
 from llmops.evaluation import judging
 from llmops.evaluation.judging import Asked
@@ -90,14 +90,13 @@ class GoogleEvaluation:
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
         """Yield one verdict a chat, in order, as JSON; see ``ports.Generator``."""
-        pool = ThreadPoolExecutor(self.requests.concurrent, "evaluation")
-        try:
-            verdicts = pool.map(lambda chat: self._verdict(chat, settings), chats)
-            for done, verdict in enumerate(verdicts, 1):
-                progress(done, len(chats), "verdicts")
-                yield verdict
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        return in_order(
+            lambda chat: self._verdict(chat, settings),
+            chats,
+            progress,
+            concurrent=self.requests.concurrent,
+            note="verdicts",
+        )
 
     def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
         """Yield the verdict in one piece, then the whole response: the service knows no streams."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 from llmops.adapters.asking import Asking, RequestRefused, Requests
 from llmops.adapters.google import credentials, endpoint, place
+from llmops.adapters.model.concurrently import in_order
 from llmops.errors import BackendError, ConfigError
 from llmops.ports import (
     Chat,
@@ -144,17 +143,13 @@ class PalmGenerator:
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
         """Yield one response a chat, in order; see ``ports.Generator``."""
-        pool = ThreadPoolExecutor(self.client.concurrent, "text-bison")
-        waiting: deque[Future[Response]] = deque()
-        try:
-            for chat in chats:
-                waiting.append(pool.submit(self._answer, chat, settings))
-            for done in range(1, len(chats) + 1):
-                response = waiting.popleft().result()
-                progress(done, len(chats), f"answers; {RETIRED}")
-                yield response
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        return in_order(
+            lambda chat: self._answer(chat, settings),
+            chats,
+            progress,
+            concurrent=self.client.concurrent,
+            note=f"answers; {RETIRED}",
+        )
 
     def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
         """Yield the answer in one piece, then the whole response: the model knows no streams."""
