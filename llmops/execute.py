@@ -125,8 +125,10 @@ def _work(
     adapters: Adapters,
     progress: TuningProgress,
 ) -> _Published:
-    folder = store.temporary()
+    folder, scratch = store.temporary(), store.scratch(key)
+    keep = functools.partial(store.keep, key)
     try:
+        adapters.take_over(scratch, keep)
         outputs = {port.name: folder / f"{port.name}.{port.kind}" for port in kind.gives}
         outcome: Outcome = kind.run(
             Work(
@@ -139,9 +141,9 @@ def _work(
                 outputs=outputs,
                 adapters=adapters,
                 progress=progress,
-                scratch=store.scratch(key),
+                scratch=scratch,
                 experiment=task.config["name"],
-                keep=functools.partial(store.keep, key),
+                keep=keep,
             )
         )
         return _Published(_publish(kind, outputs, outcome, store), outcome.facts)

@@ -198,11 +198,17 @@ def open_adapters(
     encoder = functools.cache(lambda: open_encoder(config, cache))
     scorer = functools.cache(lambda: open_one("scorer", config["safety"]["scorer"]))
 
+    elsewhere = config["store"]["kind"] != "folder"
+
     @functools.cache
     def answers() -> Kept:
-        from llmops.adapters.model.answers import FILE, Kept
+        from llmops.adapters.model.answers import FILE, Journal, Kept
 
-        return Kept(workspace / ".llmops" / FILE, fresh)
+        return Kept(workspace / ".llmops" / FILE, fresh, Journal() if elsewhere else None)
+
+    def take_over(scratch: Path, outlive: Callable[[Path], None]) -> None:
+        if elsewhere:
+            answers().take_over(scratch, outlive)
 
     def untuned(model: Mapping[str, Any]) -> Any:
         reference = ModelReference(provider=model["kind"], base=model["base"])
@@ -244,4 +250,5 @@ def open_adapters(
         scorer=scorer,
         registry=functools.cache(lambda: open_registry(config, workspace)),
         encoder=encoder,
+        take_over=take_over,
     )

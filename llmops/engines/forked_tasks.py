@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -29,6 +30,7 @@ def forked_tasks() -> Iterator[None]:
     from kfp.dsl import executor_main  # noqa: F401 - imported once, for every fork
     from kfp.local import subprocess_task_handler as handler
 
+    gc.freeze()  # a fork that looked for garbage among these would copy all of their pages
     before = handler.run_local_subprocess
     handler.run_local_subprocess = run_task
     try:

@@ -21,11 +21,13 @@ from llmops.engines.forked_tasks import forked_tasks
 from llmops.engines.local import REWRITTEN
 from llmops.engines.pipeline import compile_pipeline
 from llmops.ports import Store
+from llmops.processes import collect_seldom
 from llmops.worker import leave_with_the_run, read_config
 
 
 def main() -> None:
     """Run what the input tells of: workspace, run folder and id, config, neutral folder."""
+    collect_seldom()
     _import_for_every_task()
     leave_with_the_run()
     said = sys.stdin.read()

@@ -80,6 +80,9 @@ class Adapters:
     scorer: Callable[[], Scorer]
     registry: Callable[[], Registry]
     encoder: Callable[[], Encoder]
+    # Told of a step's scratch folder and of its ``keep`` before the step works: what models have
+    # answered an earlier worker on it, on another machine, is not asked again.
+    take_over: Callable[[Path, Callable[[Path], None]], None] = lambda scratch, keep: None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ The key is a digest over the model, the chat and the settings that decide the an
 ever goes stale. An answer that failed is not kept. The chat is kept beside its answer, so that what
 concerns a row or a person can be found and removed, and when it was last of use, so that old ones
 can go. One SQLite file serves all processes of a workspace; deleting it costs only asking again.
-Knows no prompt, no row and no step.
+Where the workspace is a container's, which ends with its step, a journal carries the answers on.
+Knows no prompt and no row.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops.artifacts import digest
+from llmops.files import write_text
 from llmops.ports import (
     Chat,
     GenerationSettings,
@@ -31,6 +34,7 @@ from llmops.ports import (
 )
 
 FILE = "answers.sqlite"
+JOURNAL = "answers-{}.jsonl"
 TABLE = (
     "CREATE TABLE IF NOT EXISTS kept"
     " (key TEXT PRIMARY KEY, chat TEXT NOT NULL, body TEXT NOT NULL, used TEXT NOT NULL)"
@@ -48,12 +52,58 @@ class Answer:
     body: Any
 
 
+class Journal:
+    """Carries the answers of a step that is in work to the worker that takes it over elsewhere.
+
+    They lie in the step's scratch folder, ``answers-<id>.jsonl``, a file each time that some are
+    kept; the store lets them outlive this machine until the step is done.
+    """
+
+    def __init__(self) -> None:
+        self._step: tuple[Path, Callable[[Path], None]] | None = None
+
+    def begin(self, scratch: Path, outlive: Callable[[Path], None]) -> dict[str, Answer]:
+        """Write into this folder from now on, and return what an earlier worker left there.
+
+        Args:
+            scratch: The folder of the step.
+            outlive: Lets a file of it outlive this machine; see ``ports.Store.keep``.
+        """
+        self._step = (scratch, outlive)
+        found = {}
+        for path in sorted(scratch.glob(JOURNAL.format("*"))):
+            for line in path.read_text("utf-8").splitlines():
+                row = json.loads(line)
+                found[row["key"]] = Answer(row["chat"], row["body"])
+        return found
+
+    def write(self, answers: Mapping[str, Answer]) -> None:
+        """Write answers down, if a step is in work."""
+        if self._step is None:
+            return
+        scratch, outlive = self._step
+        path = scratch / JOURNAL.format(uuid.uuid4().hex)
+        lines = (json.dumps({"key": key, **asdict(one)}) for key, one in answers.items())
+        write_text(path, "\n".join(lines) + "\n")
+        outlive(path)
+
+
 @dataclass(frozen=True)
 class Kept:
     """The file of answers. ``fresh`` ones are asked for again and then kept."""
 
     path: Path
     fresh: bool = False
+    journal: Journal | None = None
+
+    def take_over(self, scratch: Path, outlive: Callable[[Path], None]) -> None:
+        """Keep what an earlier worker on a step was answered, and let others find what this is.
+
+        Raises:
+            BackendError: If the disk refuses.
+        """
+        if self.journal is not None:
+            self._insert(self.journal.begin(scratch, outlive))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -87,7 +137,16 @@ class Kept:
         return {key: json.loads(body) for key, (body, _) in found.items()}
 
     def keep(self, answers: Mapping[str, Answer]) -> None:
-        """Keep some answers, all or none."""
+        """Keep some answers, all or none.
+
+        Raises:
+            BackendError: If the store refuses what a worker elsewhere would go on from.
+        """
+        self._insert(answers)
+        if answers and self.journal is not None:
+            self.journal.write(answers)
+
+    def _insert(self, answers: Mapping[str, Answer]) -> None:
         if not answers:
             return
         rows = [

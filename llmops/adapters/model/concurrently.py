@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 from llmops.ports import Chat, Progress, Response
+
+AHEAD = 2  # times ``concurrent``: how many may be on their way or answered beyond what was read
 
 
 def in_order(
@@ -19,6 +22,9 @@ def in_order(
 ) -> Iterator[Response]:
     """Yield what ``ask`` says of each chat; whoever stops reading leaves the rest unasked.
 
+    One that takes its time holds up those after it: twice ``concurrent`` are asked at most beyond
+    what has been read, so that a crash costs no more than these.
+
     Args:
         ask: Called in other threads.
         chats: In the order of the responses.
@@ -28,8 +34,11 @@ def in_order(
     """
     pool = ThreadPoolExecutor(concurrent, "ask")
     try:
-        waiting: deque[Future[Response]] = deque(pool.submit(ask, chat) for chat in chats)
+        rest = iter(chats)
+        waiting: deque[Future[Response]] = deque()
         for done in range(1, len(chats) + 1):
+            for chat in islice(rest, AHEAD * concurrent - len(waiting)):
+                waiting.append(pool.submit(ask, chat))
             response = waiting.popleft().result()
             progress(done, len(chats), note)
             yield response

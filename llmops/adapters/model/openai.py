@@ -6,18 +6,19 @@ answer with its error; a key, a model or an address that is wrong stops the step
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from llmops.adapters.model.concurrently import in_order
 from llmops.adapters.secrets import reveal
 from llmops.errors import BackendError
 from llmops.ports import (
@@ -69,18 +70,12 @@ class OpenAIGenerator:
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
         """Yield one response a chat, in order; see ``ports.Generator``."""
-        if not chats:
-            return
-        with ThreadPoolExecutor(int(self.config["parallel_requests"])) as pool:
-            waiting = [pool.submit(self._answer, chat, settings) for chat in chats]
-            try:
-                for done, one in enumerate(waiting, 1):
-                    response = one.result()
-                    progress(done, len(chats), "answers")
-                    yield response
-            finally:
-                for one in waiting:
-                    one.cancel()
+        return in_order(
+            functools.partial(self._answer, settings=settings),
+            chats,
+            progress,
+            concurrent=int(self.config["parallel_requests"]),
+        )
 
     def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
         """Yield the answer in pieces, then the whole response; see ``ports.Generator``.

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import json
 import re
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from llmops.adapters import catalog
+from llmops.adapters.model import answers
 from llmops.adapters.store import lease
 from llmops.adapters.store.address import read_text
 from llmops.adapters.store.fsspec import FsspecBlobs
 from llmops.errors import BackendError, ConfigError, DamagedObject, MissingExtra
-from llmops.ports import IndexEntry
+from llmops.execute import Task, execute
+from llmops.plan.graph import Node
+from llmops.plan.kinds import Outcome, Port, StepKind
+from llmops.ports import GenerationSettings, IndexEntry, Message, ModelReference
 from llmops.worker import read_config
+from tests.fakes.openai_server import openai_server
 from tests.fakes.storage import storage
 
 KEY = "k" * 64
@@ -255,6 +263,76 @@ def test_another_machine_goes_on_from_what_was_kept(open_one):
     assert found == {"part-1": "part-1", "part-2": "part-2"}
     two.clear_scratch("key")
     assert list(open_one("three").scratch("key").iterdir()) == []
+
+
+class Killed(BaseException):
+    """What the test kills a worker with."""
+
+
+def asking(chats):
+    """A kind of step that has a model answer and writes the texts."""
+
+    def run(work):
+        reference = ModelReference("openai", "some-model")
+        settings = GenerationSettings(max_new_tokens=8)
+        found = work.adapters.generator(reference).generate(chats, settings, quiet)
+        work.outputs["out"].write_text(json.dumps([one.text for one in found]))
+        return Outcome()
+
+    return StepKind("asking", 1, run, Nothing, gives=(Port("out", "json"),))
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No settings."""
+
+
+def quiet(done, total=None, note=""):
+    """Report progress to nobody."""
+
+
+def test_a_worker_on_another_machine_asks_no_question_that_was_answered(
+    open_one, cloud, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(answers, "KEEP_EVERY_S", 0.0)
+    chats = [(Message("user", f"question {number}"),) for number in range(10)]
+    with openai_server() as endpoint:
+        endpoint.answer = lambda body: body["messages"][-1]["content"].upper()
+
+        def work_on(name):
+            store = open_one(name)
+            config = {"name": "x", "model": endpoint.config(parallel_requests=1)}
+            config |= {"store": {"kind": "gcs"}}
+            adapters = catalog.open_adapters(config, store, tmp_path / name)
+            task = Task(Node("step", asking(chats), {}), config, "run", inputs={})
+            return store, execute(task, store, adapters, quiet)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(answers.Journal, "write", dying_at_the_fourth(answers.Journal.write))
+            with pytest.raises(Killed):
+                work_on("one")
+        before = asked(endpoint)
+        store, done = work_on("two")
+    again = [text for text in asked(endpoint)[len(before) :] if text in set(before[:3])]
+    assert again == []
+    expected = [f"QUESTION {number}" for number in range(10)]
+    assert json.loads(store.local_path(done.entry.outputs["out"]).read_text()) == expected
+    assert list(open_one("three").scratch(done.entry.key).iterdir()) == []
+
+
+def dying_at_the_fourth(write):
+    calls = itertools.count(1)
+
+    def instead(journal, found):
+        if next(calls) == 4:
+            raise Killed
+        write(journal, found)
+
+    return instead
+
+
+def asked(endpoint):
+    return [body["messages"][-1]["content"] for body in endpoint.bodies]
 
 
 def test_a_worker_beside_the_run_reads_the_copy(open_one, tmp_path, monkeypatch, faults):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from llmops.adapters.model.answers import Kept, KeptGenerator, identity
+from llmops.adapters.model.answers import Journal, Kept, KeptGenerator, identity
 from llmops.errors import BackendError
 from llmops.ports import Citation, GenerationSettings, Message, ModelReference, Response
 from tests.unit.steps.judging import Answerer
@@ -216,3 +217,44 @@ def test_a_workspace_without_answers_has_none_to_remove(world):
     assert world.kept().about(["x"], remove=True) == 0
     assert world.kept().unused(datetime.now(UTC), remove=True) == 0
     assert not (world.folder / "answers.sqlite").exists()
+
+
+class Elsewhere:
+    """A step's scratch folder on two machines in turn, and the bucket between them."""
+
+    def __init__(self, folder):
+        self.folder, self.bucket, self.machines = folder, folder / "bucket", 0
+        self.bucket.mkdir()
+
+    def worker(self, model):
+        """Start a worker on a machine that has nothing, and let it take the step over."""
+        self.machines += 1
+        machine = self.folder / f"machine-{self.machines}"
+        scratch = machine / "scratch"
+        shutil.copytree(self.bucket, scratch)
+        kept = Kept(machine / "answers.sqlite", journal=Journal())
+        kept.take_over(scratch, lambda path: shutil.copy(path, self.bucket))
+        return KeptGenerator(kept, identity(MODEL, REFERENCE), True, lambda: model)
+
+
+def test_a_worker_on_another_machine_asks_only_what_a_killed_one_was_not_answered(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("llmops.adapters.model.answers.KEEP_EVERY_S", 0.0)
+    elsewhere, asked = Elsewhere(tmp_path), chats(*"abcdefgh")
+    first = elsewhere.worker(Breaks(lambda: os._exit(9)))
+    child = os.fork()
+    if child == 0:
+        list(first.generate(asked, SETTINGS, quiet))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    model = Answerer("base")
+    found = elsewhere.worker(model).generate(asked, SETTINGS, quiet)
+    assert [one.text for one in found] == [*"abc", *(f"base: {name}" for name in "defgh")]
+    assert [chat[-1].text for chat in model.asked] == list("defgh")
+
+
+def test_what_no_step_is_in_work_on_leaves_no_journal(tmp_path):
+    kept = Kept(tmp_path / "answers.sqlite", journal=Journal())
+    generator = KeptGenerator(kept, identity(MODEL, REFERENCE), True, lambda: Answerer("base"))
+    list(generator.generate(chats("a"), SETTINGS, quiet))
+    assert [path.name for path in tmp_path.iterdir()] == ["answers.sqlite"]
