@@ -1,6 +1,5 @@
 """``python -m llmops``, and the command ``llmops``."""
 
-import gc
 import sys
 
 from llmops.cli import main
@@ -10,9 +9,7 @@ from llmops.processes import collect_seldom
 def run() -> int:
     """Do the command of this process and return its exit code."""
     collect_seldom()
-    code = main()
-    gc.freeze()  # the process ends: looking through it once more would gain nothing
-    return code
+    return main()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     )
     from llmops.api.predicting import predict_file, predict_query
     from llmops.api.prompts import diff_prompts, prompt, prompt_names, render_prompt, try_prompt
-    from llmops.api.running import attach, reproduce, run
+    from llmops.api.reproducing import reproduce
+    from llmops.api.running import attach, run
     from llmops.api.safety import safety_test
     from llmops.api.static_site import Site, site
     from llmops.api.storage import verify_store
@@ -111,9 +112,9 @@ _MODULES = {
         "render_prompt",
         "try_prompt",
     ),
+    "reproducing": ("reproduce",),
     "running": (
         "attach",
-        "reproduce",
         "run",
     ),
     "safety": ("safety_test",),

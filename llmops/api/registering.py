@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from llmops.adapters.catalog import ADAPTERS, adapter, model_cache
+from llmops.api.opening import Opened
 from llmops.api.past import runs, workspace_store
 from llmops.config.project import workspace
-from llmops.errors import ConfigError, LlmopsError
+from llmops.errors import ConfigError, LlmopsError, Refused
 from llmops.files import disk_errors, write_text
 from llmops.lineage import model_card
 from llmops.lineage.promotion import judge
@@ -60,6 +61,39 @@ def promote(
     verdict = judge(version, holder, known, workspace_store())
     said = f"{reason} ({verdict.reason})" if reason else verdict.reason
     return registry.set_alias(version.name, alias, version.version, reason=said, expected=expected)
+
+
+def promote_passed(
+    opened: Opened, made: Mapping[str, Any], decision: Mapping[str, Any], *, chosen: bool
+) -> dict[str, Any] | None:
+    """Move the alias that a passed gate earns, if the gate decided in this very run.
+
+    A run that only found an old decision in the store must not take the alias back from a newer
+    model; it moves the alias only if nothing holds it.
+    """
+    deploy = opened.config.get("deploy")
+    facts = next((s["facts"] for s in made["steps"] if s["kind"] == "deploy"), None)
+    if deploy is None or facts is None or deploy["promote_to"] is None:
+        return None
+    name, version, alias = facts["name"], facts["version"], deploy["promote_to"]
+    outcome = {"name": name, "version": version, "alias": alias, "promoted": False}
+    if not decision["passed"]:
+        return outcome | {"reason": "the gate refused"}
+    registry = opened.adapters.registry()
+    candidate = registry.get(name, str(version))
+    if alias in candidate.aliases:
+        return outcome | {"promoted": True, "reason": f"holds {alias} already"}
+    held = any(one.name == name and alias in one.aliases for one in registry.list())
+    decided_now = chosen or any(
+        s["kind"] == "gate" and s["status"] == "done" for s in made["steps"]
+    )
+    if held and not decided_now:
+        return outcome | {"reason": f"another version holds {alias}; nothing new was decided"}
+    try:
+        promote(registry, candidate, alias, records=[made])
+    except Refused as exc:
+        return outcome | {"reason": exc.problem}
+    return outcome | {"promoted": True, "reason": "the gate passed"}
 
 
 def card(registry: Registry, version: ModelVersion) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Let every contestant answer the same test rows, and have every answer scored for safety.
 
-Answers are published in parts as they come: after a crash only the part in work is asked again,
-also by a worker on another machine if the store lies elsewhere.
+Rows with their answers and scores are published in parts; after a crash the rows of the part in
+work are put together anew, from answers that were kept as they came.
 Knows no provider: what a generator can do, it says itself.
 """
 
@@ -48,7 +48,7 @@ from llmops.steps.deploy import tuned_reference
 
 CONTESTANTS = ("untuned", "untuned_with_examples", TUNED, CONTROL, CHAMPION)
 MODELS_FOLDERS = {TUNED: "replicates", CONTROL: "control"}  # contestant -> input with models
-BATCHES_PER_PART = 2  # a part is what a crash costs at most
+BATCHES_PER_PART = 2  # a part's rows are asked together and published at once
 SIMILAR_AMONG = 20_000  # train rows by key order that similar ones are looked for among
 GENERATION_SHARE = 0.8  # of a row's progress; the rest is scoring its reference answer
 TEST_COLUMNS = [columns.ROW_KEY, columns.QUESTION, columns.ANSWER, columns.GROUP]
