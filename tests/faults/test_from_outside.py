@@ -106,7 +106,6 @@ def fill(path: Path) -> None:
             file.write(b"x" * 4096)
 
 
-@needs_root
 def test_a_full_disk_is_named_and_once_there_is_room_the_run_goes_on(small_disk, undisturbed):
     project = chain(small_disk / "project")
     ballast = small_disk / "ballast"
@@ -120,7 +119,6 @@ def test_a_full_disk_is_named_and_once_there_is_room_the_run_goes_on(small_disk,
     ends_well(project, undisturbed)
 
 
-@needs_root
 def test_a_store_on_another_disk_than_the_runs_is_as_good(project, small_disk, undisturbed):
     (project.root / ".llmops").mkdir()
     (project.root / ".llmops" / "store").symlink_to(small_disk, target_is_directory=True)

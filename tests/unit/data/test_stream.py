@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 import random
-import shutil
-import subprocess
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +15,7 @@ from llmops.data.cleaning import Asked
 from llmops.data.settings import Columns, NearDuplicates, Rules, SplitSettings, Texts
 from llmops.errors import BackendError, ConfigError, DataError
 from llmops.prompts.prompt import Prompt
+from tests.fakes.small_disk import mounted
 
 HASH = SplitSettings("hash", 0.8, 0.1, 0.1, 42, ("question",))
 PAIR = Columns("input_text", "output_text")
@@ -204,14 +203,9 @@ def test_a_disk_that_fills_in_mid_spill_is_a_backend_error(tmp_path, monkeypatch
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own with 2 MB; needs the rights to mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no rights to mount a file system")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    """A disk of 2 MB."""
+    with mounted(tmp_path / "disk", megabytes=2) as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("place", ["spill", "files", "quarantined"])
