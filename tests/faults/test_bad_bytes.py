@@ -72,7 +72,6 @@ def test_a_key_that_stands_twice_is_refused(folder):
 
 
 @given(st.binary(max_size=120))
-@settings(deadline=None)
 @example(b'{"prompt": "a", "response": "b"')
 @example(b"\xff\xfe{}")
 def test_any_bytes_are_rows_or_an_error_with_file_and_line(folder, content):
@@ -83,7 +82,6 @@ def test_any_bytes_are_rows_or_an_error_with_file_and_line(folder, content):
 
 
 @given(JSON)
-@settings(deadline=None)
 @example({"prompt": 2**63, "response": "b"})
 @example({"prompt": math.nan, "response": "b"})
 @example({"messages": 5})
@@ -100,7 +98,6 @@ def test_any_json_is_a_row_or_an_error_with_file_and_line(folder, value):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(deadline=None)
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
 def test_what_a_format_writes_is_read_back_the_same(folder, format, pairs):
     users, answers = (inner(encode(pl.Series(texts))) for texts in zip(*pairs, strict=True))
@@ -109,7 +106,6 @@ def test_what_a_format_writes_is_read_back_the_same(folder, format, pairs):
     assert found == pairs
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(TEXT, st.none() | st.integers(-(2**63), 2**63 - 1)), max_size=30))
 def test_what_parquet_keeps_is_read_back_the_same(folder, rows):
     schema = pa.schema([("text", pa.string()), ("number", pa.int64())])
@@ -122,21 +118,20 @@ def test_what_parquet_keeps_is_read_back_the_same(folder, rows):
 
 
 @given(TEXT)
-@settings(deadline=None)
 @example("{{ 7 * 7 }}{% for x in y %}{# gone #}")
 def test_a_question_is_never_read_as_a_template(question):
     assert render("<{{ question }}>", question=question, instruction="") == f"<{question}>"
 
 
 @given(st.text(max_size=60))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_template_renders_or_is_refused(template):
     with contextlib.suppress(ConfigError):
         assert isinstance(render(template, question="why", instruction="say"), str)
 
 
 @given(st.text(st.sampled_from("&*{}[]:,-|>\"' \n\t#!%?ab1~"), max_size=80))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_config_text_is_a_document_with_its_problems(tmp_path_factory, text):
     document = parse(text, tmp_path_factory.getbasetemp() / "x.yaml", "conf/x.yaml")
     assert document.usable or document.problems

@@ -148,7 +148,7 @@ def test_damage_is_told_with_what_to_do(store, capsys):
     assert "llmops store verify --repair" in capsys.readouterr().out
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bit=st.integers(0, 10_000))
 def test_any_flipped_bit_is_seen_on_read_and_set_aside(store, bit):
     made = do(store).entry.outputs["one"]

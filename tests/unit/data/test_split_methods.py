@@ -66,7 +66,7 @@ def test_a_hash_split_by_question_keeps_equal_questions_together(tmp_path):
 
 # no row expected on a side, or at least 40: a handful is not spread as six deviations assume
 @given(st.floats(0.05, 0.4), st.just(0.0) | st.floats(0.01, 0.4), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_hash_split_meets_its_fractions_on_average(test, validation, seed):
     split = SplitSettings("hash", 1 - test - validation, validation, test, seed, ())
     dealt = hashed_sides(row_draws(seed, map(str, range(4000))), split)

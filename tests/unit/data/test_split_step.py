@@ -30,7 +30,7 @@ RANDOM_80_20 = {
     "split__by": [],
 }
 FILES = hypothesis_settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -116,7 +116,6 @@ def test_held_out_sides_never_exceed_their_fraction(tmp_path, count, seed):
 
 
 @given(st.integers(5, 200), st.integers(0, 2**32 - 1), st.floats(0.05, 0.6))
-@hypothesis_settings(deadline=None)
 def test_random_membership_is_that_of_scikit_learn(count, seed, test):
     alone = Groups(np.arange(count), ())
     sides = assign(alone, Facts(), SplitSettings("random", 1 - test, 0.0, test, seed, ()))

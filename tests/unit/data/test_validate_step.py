@@ -19,7 +19,7 @@ GOOD = {"input_text": "How do I open a file?", "output_text": "Call open() on it
 CELL = st.one_of(st.none(), st.text(max_size=12), st.sampled_from(["same question", "same answer"]))
 ROWS = st.lists(st.tuples(CELL, CELL), min_size=1, max_size=30)
 FILES = hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -77,14 +77,14 @@ def test_a_figure_that_is_no_number_has_no_value():
     assert found.why
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-50, 50), min_size=6, max_size=40), st.integers(0, 5))
 def test_the_figure_lies_within_its_interval(values, seed):
     found = bootstrap(rows_of(values), np.arange(len(values)), Resampling(0.9, 200, seed))
     assert found.low <= found.value <= found.high
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=6, max_size=30),
     st.lists(st.sampled_from([0.0, 1.0]), min_size=30, max_size=30),
@@ -96,7 +96,7 @@ def test_ends_stay_where_figures_can_be_even_where_most_rows_are_equal(values, o
     assert -1 <= pair.low <= pair.value <= pair.high <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(0.1, 9), min_size=8, max_size=20), st.floats(0.01, 100), st.integers(0, 9)
 )

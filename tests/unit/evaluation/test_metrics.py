@@ -37,7 +37,7 @@ def test_bleu_is_sacrebleus_own_sentence_figure(text, reference):
     assert metrics.bleu(text, reference) == sacrebleu.sentence_bleu(text, [reference]).score
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words, words)
 def test_rouge_l_is_the_f_of_the_longest_common_subsequence(text, reference):
     left, right = text.split(), reference.split()

@@ -31,7 +31,7 @@ def normal(rows, shift=0.0, seed=1):
 # ------------------------------------------------------------------ distances
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     st.lists(st.integers(0, 9), min_size=2, max_size=30),
     st.lists(st.integers(0, 9), min_size=2, max_size=30),

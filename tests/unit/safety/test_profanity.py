@@ -13,7 +13,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.one_of(st.text(max_size=200), st.lists(WORDS).map(" ".join)), min_size=1))
 def test_a_score_is_the_packages_own(texts):
     from profanity_check import predict_prob

@@ -15,7 +15,7 @@ schema = schemathesis.openapi.from_dict(openapi.document())
 
 
 @schema.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_what_the_document_allows_and_forbids_gets_an_answer_of_the_document(case, server):
     answer = case.call(
         base_url=server.address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20

@@ -52,7 +52,7 @@ def test_a_killed_writer_leaves_every_acknowledged_line_and_no_half_one(tmp_path
     assert len(kept) <= len(acknowledged) + 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.binary(max_size=50).map(lambda b: b.replace(b"\n", b"")), max_size=5), st.data())
 def test_a_torn_end_is_passed_over_and_then_cut_off(tmp_path_factory, whole, data):
     folder = tmp_path_factory.mktemp("log")

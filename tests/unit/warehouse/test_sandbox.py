@@ -95,14 +95,14 @@ WORDS = st.sampled_from(_WORDS.split(" "))
 
 
 @given(st.lists(WORDS, max_size=12).map(" ".join))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_no_text_ends_in_anything_but_an_answer_or_an_error_of_ours(sample, sql):
     with contextlib.suppress(LlmopsError):
         assert sample.check(sql).columns
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_text_literal_stays_a_literal(sample, text):
     from llmops.adapters.warehouse.types import text_literal
 
