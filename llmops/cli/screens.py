@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 NARROW = 76  # columns; below this a plan leaves out kind and key
 WIDE = 112  # columns; below this the result has a row a figure, not a row a contestant
+COLUMN_GAP = 3  # between two columns of a table
 PLAIN_SECONDS = 5.0  # between two lines of one step where there is no terminal
 COLOURS: Mapping[str, str] = {
     "cached": "cyan",
@@ -314,16 +315,19 @@ def _show_figures(metrics: Mapping[str, Any], console: Console) -> None:
     grid = _by_contestant(rows, names)
     if console.width < WIDE:
         grid = [list(column) for column in zip(*grid, strict=True)]
-    table = _table(*(_safe(name, console) for name in grid[0]), right=True)
-    for line in grid[1:]:
-        table.add_row(*(_safe(cell, console) for cell in line))
     console.print()
-    console.print(table)
-    console.print()
+    for piece in _pieces(grid, console.width):
+        table = _table(*(_safe(name, console) for name in piece[0]), right=True)
+        for line in piece[1:]:
+            table.add_row(*(_safe(cell, console) for cell in line))
+        console.print(table)
+        console.print()
     _say(_basis(metrics, rows), console)
     for row in differences(metrics):
         if row.metric == names[0]:
             _say(_difference(row, str(metrics["baseline"])), console)
+    for claim in metrics.get("claims") or ():
+        _say(claim["text"], console, style="" if claim["holds"] else "yellow")
 
 
 def _by_contestant(rows: Sequence[Contestant], names: Sequence[str]) -> list[list[str]]:
@@ -333,6 +337,23 @@ def _by_contestant(rows: Sequence[Contestant], names: Sequence[str]) -> list[lis
         [words.plain_name(row.name), *(_cell(cell, with_n=not same) for cell in row.cells)]
         for row in rows
     ]
+
+
+def _pieces(grid: Sequence[Sequence[str]], width: int) -> Iterator[list[list[str]]]:
+    """Yield the table in pieces as wide as the screen allows, each with the first column."""
+    first, *others = zip(*grid, strict=True)
+    piece, used = [first], _wide(first)
+    for column in others:
+        if len(piece) > 1 and used + _wide(column) > width:
+            yield [list(line) for line in zip(*piece, strict=True)]
+            piece, used = [first], _wide(first)
+        piece.append(column)
+        used += _wide(column)
+    yield [list(line) for line in zip(*piece, strict=True)]
+
+
+def _wide(column: Sequence[str]) -> int:
+    return max(len(line) for cell in column for line in cell.split("\n")) + COLUMN_GAP
 
 
 def _cell(cell: Cell, *, with_n: bool) -> str:

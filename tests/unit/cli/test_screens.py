@@ -240,6 +240,28 @@ def test_figures_over_different_numbers_of_rows_say_so_in_each_cell(made):
     assert "n=11" in written(console)
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_many_contestants_stand_in_several_tables_with_unbroken_figures(made, width):
+    metrics = json.loads(json.dumps(made.run["metrics"]))
+    for seed in range(43, 49):
+        metrics["contestants"][f"tuned@{seed}"] = metrics["contestants"]["tuned"]
+    console = terminal(width)
+    show_result({**made.run, "metrics": metrics}, made.folder, console)
+    lines = written(console).splitlines()
+    loss = metrics["contestants"]["tuned"]["loss"]
+    interval = f"[{loss['low']:.2f}, {loss['high']:.2f}]"
+    assert sum(line.count(interval) for line in lines) == 7
+    assert max(len(line) for line in lines if interval in line) <= width
+
+
+def test_what_tuning_is_shown_to_have_taught_is_said(made):
+    claims = [{"text": "loss: learned beyond the control", "holds": True}]
+    console = terminal()
+    metrics = made.run["metrics"] | {"claims": claims}
+    show_result({**made.run, "metrics": metrics}, made.folder, console)
+    assert claims[0]["text"] in written(console)
+
+
 def test_a_failed_run_says_which_step_why_and_what_to_do(tmp_path):
     text = in_one_line(result(make_failed_run(tmp_path)))
     assert "step validate: 1 good row, and dataset.rules.min_rows asks for 20" in text
