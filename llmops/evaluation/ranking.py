@@ -128,11 +128,11 @@ def sentence(ranking: Ranking, titles: Mapping[str, str]) -> str:
     if not worse:
         said = f"No difference from {name} is larger than the noise of {seen}"
     else:
-        said = (
-            f"{name} is better than {len(worse)} of {len(others)} other settings by more than "
-            f"the noise of {seen}"
-        )
-    said += f" ({ranking.comparisons} comparisons corrected for)."
+        than = "the other setting" if len(others) == 1 else f"{len(worse)} of {len(others)} others"
+        said = f"{name} is better than {than} by more than the noise of {seen}"
+    if ranking.comparisons > 1:
+        said += f" ({ranking.comparisons} comparisons corrected for)"
+    said += "."
     if ranking.seed_deviation is None:
         said += (
             " Each setting was tuned with one seed, so how much another seed would change is not "
