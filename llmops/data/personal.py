@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 KINDS = ("keys", "iban", "card", "email", "ip", "phone")
 """In the order in which they claim a place: the surest first."""
@@ -68,11 +68,18 @@ def find(text: str, kinds: Mapping[str, str], region: str) -> list[Find]:
 
 def likely(text: str, kinds: Iterable[str]) -> list[str]:
     """Return the kinds that are worth looking for in ``text``; microseconds where there is none."""
+    return list(_likely(text, tuple(kinds)))
+
+
+@lru_cache(maxsize=64)  # the policy asks of a text, and the log again
+def _likely(text: str, kinds: tuple[str, ...]) -> tuple[str, ...]:
     possible = {"email": "@" in text, "keys": _names_a_key(text.lower())}
     with_digits = _DIGIT.search(text) is not None
     if not with_digits:
         possible["ip"] = text.count(":") > 1
-    return [kind for kind in kinds if possible.get(kind, with_digits) and _hint(kind).search(text)]
+    return tuple(
+        kind for kind in kinds if possible.get(kind, with_digits) and _hint(kind).search(text)
+    )
 
 
 def _names_a_key(small: str) -> bool:

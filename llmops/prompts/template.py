@@ -8,7 +8,7 @@ data it is given is never read as a template. Knows nothing of chats or rows.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmops.errors import ConfigError, nearest
 
@@ -34,9 +34,12 @@ def render(template: str, *, question: str, instruction: str) -> str:
         ConfigError: If the template does not parse, uses an unknown variable or a refused
             construct, does not use ``question``, or fails on these values.
     """
+    program = _compiled(template)
+    if isinstance(program, tuple):
+        values = {"question": question, "instruction": instruction}
+        return "".join(values[one.name] if one.is_variable else one.name for one in program)
     from jinja2 import TemplateError
 
-    program = _compiled(template)
     try:
         return program.render(question=question, instruction=instruction)
     except (TemplateError, TypeError, ValueError, AssertionError) as exc:
@@ -44,8 +47,16 @@ def render(template: str, *, question: str, instruction: str) -> str:
         raise ConfigError(f"{WHERE} fails: {reason}", hint=_ALLOWED) from exc
 
 
+class _Piece(NamedTuple):
+    """A text of the template, or the name of a variable."""
+
+    name: str
+    is_variable: bool
+
+
 @lru_cache(maxsize=64)
-def _compiled(template: str) -> Template:
+def _compiled(template: str) -> Template | tuple[_Piece, ...]:
+    """Return the template, checked; where texts and variables alternate, these are all of it."""
     from jinja2 import TemplateSyntaxError, meta
 
     environment = _environment()
@@ -59,7 +70,23 @@ def _compiled(template: str) -> Template:
     except (RecursionError, MemoryError) as exc:  # Python's own limits on nesting
         raise ConfigError(f"{WHERE} is nested too deeply", hint=_ALLOWED) from exc
     _check_names(tree, names)
-    return program
+    return _pieces(tree) or program
+
+
+def _pieces(tree: nodes.Template) -> tuple[_Piece, ...]:
+    """Return the texts and variables of a template that has nothing else; else nothing."""
+    from jinja2 import nodes
+
+    found = []
+    for output in tree.body:
+        for node in output.nodes if isinstance(output, nodes.Output) else [output]:
+            if isinstance(node, nodes.TemplateData):
+                found.append(_Piece(node.data, is_variable=False))
+            elif isinstance(node, nodes.Name):
+                found.append(_Piece(node.name, is_variable=True))
+            else:
+                return ()
+    return tuple(found)
 
 
 def _environment() -> Environment:

@@ -7,6 +7,7 @@ no file and no route.
 from __future__ import annotations
 
 import hmac
+import io
 import os
 import re
 import time
@@ -82,9 +83,35 @@ class AnswerRecord:
     error: str | None = None
 
 
+class _Chance:
+    """Random bytes of the system, many fetched at a time; a fork has its own."""
+
+    AT_ONCE = 4096
+
+    def __init__(self) -> None:
+        self.forget()
+        os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        self._bytes = io.BytesIO()
+
+    def draw(self, size: int) -> bytes:
+        """Return ``size`` bytes that were never returned before."""
+        found = self._bytes.read(size)
+        if len(found) == size:
+            return found
+        fresh = io.BytesIO(os.urandom(self.AT_ONCE))
+        found = fresh.read(size)
+        self._bytes = fresh
+        return found
+
+
+_chance = _Chance()
+
+
 def new_id(key: bytes) -> str:
     """Return a fresh id of an answer: its moment, chance, and a tag that only ``key`` can give."""
-    body = f"{time.time_ns() // 1_000_000:012x}{os.urandom(6).hex()}"
+    body = f"{time.time_ns() // 1_000_000:012x}{_chance.draw(6).hex()}"
     return f"ans_{body}_{_tag(body, key)}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +43,10 @@ class LinearClassifier:
 
     def probability(self, text: str) -> float:
         """Return the chance in [0, 1] that ``text`` is profane."""
-        known = self.vocabulary
-        found = Counter(known[word] for word in self.words.findall(text.lower()) if word in known)
+        place_of, found = self.vocabulary.get, dict[int, int]()
+        for word in self.words.findall(text.lower()):
+            if (place := place_of(word)) is not None:
+                found[place] = found.get(place, 0) + 1
         figures = self.intercepts
         if found:
             places = np.fromiter(found.keys(), np.intp, len(found))

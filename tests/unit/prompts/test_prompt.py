@@ -6,10 +6,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llmops.errors import ConfigError
 from llmops.ports import Message
 from llmops.prompts.prompt import Example, Prompt, check_prompt
+from llmops.prompts.template import render
 
 CONF = Path(__file__).parents[3] / "conf" / "prompt"
 PLAIN = Prompt("plain", "Answer:", "{{ instruction }}\n{{ question }}")
@@ -160,3 +162,22 @@ def test_every_prompt_that_ships_is_valid():
     assert len(files) >= 1
     for file in files:
         assert check_prompt({"prompt": yaml.safe_load(file.read_text())}).name == file.stem
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{{ instruction }}\n{{ question }}",
+        "{{question}}\r\n",
+        "A {# note #}{% raw %}{{ question }}{% endraw %} {{ question }} {{ 'const' }}",
+        "{{- question -}}  \n {{ instruction }}",
+        "{% if question %}{{ question }}{% endif %}",
+        "{{ question | trim }}",
+        "{{ question ~ instruction }}",
+    ],
+)
+def test_a_template_without_conditions_is_rendered_as_jinja_does_it(written):
+    question = "a {{ question }} <b> & {% x %}\n"
+    plain = ImmutableSandboxedEnvironment(keep_trailing_newline=True).from_string(written)
+    expected = plain.render(question=question, instruction="Say:")
+    assert render(written, question=question, instruction="Say:") == expected
