@@ -8,9 +8,10 @@ from typing import Any
 
 from llmops.api.opening import open_config
 from llmops.api.planning import check_budget, planned_against
-from llmops.api.runner import Event, Handling, Runner, new_identity
+from llmops.api.runner import Handling, Runner, new_identity
 from llmops.config.identity import config_digest
 from llmops.config.project import workspace
+from llmops.engines.engine import Event
 from llmops.errors import Refused, StepFailed
 from llmops.lineage.run_folder import find_run
 from llmops.plan.build import Plan, Selection

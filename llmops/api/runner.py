@@ -13,7 +13,7 @@ from llmops.api.opening import Opened
 from llmops.api.past import Run
 from llmops.api.planning import planned_against
 from llmops.artifacts import canonical_json
-from llmops.engines.engine import Assignment, engine
+from llmops.engines.engine import Assignment, Event, engine
 from llmops.engines.jobs import logs, read_facts, read_parts
 from llmops.errors import ConfigError, Interrupted, LlmopsError, StepFailed, Unattended
 from llmops.files import refusal
@@ -30,7 +30,6 @@ from llmops.processes import this_process
 from llmops.steps import COMPONENTS
 from llmops.worker import REQUEST, request
 
-Event = Mapping[str, Any]
 Promotion = Literal["own", "chosen", "nothing"]
 
 
@@ -68,6 +67,11 @@ def new_identity(
     score_on: Side = "test",
     promote: Promotion = "own",
 ) -> Identity:
+    """Make the folder of a run that begins now.
+
+    Raises:
+        BackendError: If it cannot be made.
+    """
     started = datetime.now(UTC)
     run_id = new_run_id(started)
     folder = RunFolder.create(opened.workspace, opened.config["name"], run_id)
@@ -76,6 +80,7 @@ def new_identity(
 
 
 def identity_of(folder: RunFolder, recorded: Mapping[str, Any]) -> Identity:
+    """Return what a run is that another process began."""
     return Identity(
         recorded["run_id"],
         datetime.fromisoformat(recorded["started"]),
@@ -100,6 +105,7 @@ class Runner:
         self.estimate: Mapping[str, Any] = {}
 
     def run(self, plan: Plan, handling: Handling) -> Run:
+        """Begin the run's folder, and carry the plan out; see ``running.run``."""
         assert plan.estimate is not None
         self.folder.write_yaml("config.yaml", self.opened.config)
         self.folder.write_json("provenance.json", self.opened.origins())

@@ -11,10 +11,11 @@ from typing import Any
 from llmops.api.opening import Adjustment, adjusted, adjustments, open_config
 from llmops.api.past import Run
 from llmops.api.planning import EVERYTHING, check_budget, planned_against
-from llmops.api.runner import Event, Handling, Promotion, Runner, identity_of, new_identity
+from llmops.api.runner import Handling, Promotion, Runner, identity_of, new_identity
 from llmops.config.project import workspace
 from llmops.config.reference_tables import ReferenceTables
 from llmops.config.remembered import Checked, checked
+from llmops.engines.engine import Event
 from llmops.errors import ConfigError
 from llmops.lineage.run_folder import find_run
 from llmops.plan.build import Plan, Selection, read_plan
