@@ -37,6 +37,7 @@ def forked_tasks() -> Iterator[None]:
         yield
     finally:
         handler.run_local_subprocess = before
+        gc.unfreeze()
 
 
 def run_task(full_command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> int:
