@@ -239,15 +239,15 @@ def test_a_holder_learns_from_the_next_number_that_it_was_taken_for_dead(blobs):
 
 def test_a_beat_that_the_bucket_refuses_is_silence_and_the_next_one_is_tried(blobs):
     mine = beating(blobs, 3)
-    size, asked = blobs.size, []
+    listed, asked = blobs.list, []
 
     def refusing_once(place):
         asked.append(place)
         if len(asked) == 1:
             raise BackendError("503")
-        return size(place)
+        return listed(place)
 
-    blobs.size = refusing_once
+    blobs.list = refusing_once
     mine._beats()
     assert len(asked) == 3
     assert content(blobs, 1)["beat"] == 2
@@ -287,3 +287,28 @@ def test_leases_are_told_apart_by_number_and_not_by_name(blobs, clock):
         blobs.write(f"locks/{KEY}/{number}.json", b'{"released": true}')
     with held(blobs, KEY, SECONDS) as mine:
         assert mine.number == 11
+
+
+def test_a_number_that_newer_leases_have_freed_gives_no_right_to_the_key(blobs, clock):
+    late = Lease(blobs, KEY, 2, SECONDS)  # looked the number up, and was held up before it wrote
+    for _ in range(3):
+        with held(blobs, KEY, SECONDS):
+            pass
+    with held(blobs, KEY, SECONDS) as holder:
+        assert name(2) not in blobs.objects
+        assert not late.taken()
+        assert sorted(blobs.objects) == [name(3), name(holder.number)]
+        holder.check()
+
+
+def test_a_holder_learns_of_a_follower_whose_number_is_gone_already(blobs, clock):
+    silent = acquire(blobs, KEY, SECONDS)
+    silent._ended.set()
+    for number in (2, 3):
+        late = Lease(blobs, KEY, number, SECONDS)
+        assert late.taken()
+        late.keep()
+        late.release()
+    assert sorted(blobs.objects) == [name(3)]
+    with pytest.raises(BackendError, match="another worker took over"):
+        silent.check()

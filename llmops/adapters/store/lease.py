@@ -45,11 +45,20 @@ class Lease:
         self._thread = threading.Thread(target=self._beats, daemon=True)
 
     def taken(self) -> bool:
-        """Create the lease's object; False if somebody else was first."""
-        if self.blobs.create(self._name(self.number), self._content()):
+        """Create the lease's object; False if somebody else was first.
+
+        The number may be free only because newer leases came and went since it was looked up: then
+        one of them is still there, for the newest is never removed.
+        """
+        name = self._name(self.number)
+        if not self.blobs.create(name, self._content()):
+            found = _read(self.blobs, name)  # ours, if an answer was lost
+            if found.get("id") != self.me:
+                return False
+        if self._is_newest():
             return True
-        found = _read(self.blobs, self._name(self.number))  # ours, if an answer was lost
-        return found.get("id") == self.me
+        self.blobs.delete(name)
+        return False
 
     def keep(self) -> None:
         """Begin to say that this process lives."""
@@ -71,7 +80,7 @@ class Lease:
         Raises:
             BackendError: If another worker took it over.
         """
-        if self.lost or self.blobs.size(self._name(self.number + 1)) is not None:
+        if self.lost or not self._is_newest():
             self.lost = True
             raise BackendError(
                 f"another worker took over step key {self.folder[6:18]} while this one was silent",
@@ -82,11 +91,14 @@ class Lease:
     def _beats(self) -> None:
         while not self._ended.wait(self.seconds / BEATS):
             with contextlib.suppress(BackendError):  # silence is what the others will see
-                if self.blobs.size(self._name(self.number + 1)) is not None:
+                if not self._is_newest():
                     self.lost = True
                     return
                 self._beat += 1
                 self.blobs.write(self._name(self.number), self._content())
+
+    def _is_newest(self) -> bool:
+        return all(_number(blob.name) <= self.number for blob in self.blobs.list(self.folder))
 
     def _content(self, *, released: bool = False) -> bytes:
         content = {
