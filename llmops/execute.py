@@ -125,9 +125,9 @@ def _work(
     adapters: Adapters,
     progress: TuningProgress,
 ) -> _Published:
-    folder, scratch = store.temporary(), store.scratch(key)
-    keep = functools.partial(store.keep, key)
+    folder = store.temporary()
     try:
+        scratch, keep = store.scratch(key), functools.partial(store.keep, key)
         adapters.take_over(scratch, keep)
         outputs = {port.name: folder / f"{port.name}.{port.kind}" for port in kind.gives}
         outcome: Outcome = kind.run(

@@ -83,11 +83,10 @@ def promote_passed(
     candidate = registry.get(name, str(version))
     if alias in candidate.aliases:
         return outcome | {"promoted": True, "reason": f"holds {alias} already"}
-    held = any(one.name == name and alias in one.aliases for one in registry.list())
     decided_now = chosen or any(
         s["kind"] == "gate" and s["status"] == "done" for s in made["steps"]
     )
-    if held and not decided_now:
+    if not decided_now and _holder(registry, name, alias):
         return outcome | {"reason": f"another version holds {alias}; nothing new was decided"}
     try:
         promote(registry, candidate, alias, records=[made])

@@ -37,7 +37,7 @@ def render(template: str, *, question: str, instruction: str) -> str:
     program = _compiled(template)
     if isinstance(program, tuple):
         values = {"question": question, "instruction": instruction}
-        return "".join(values[one.name] if one.is_variable else one.name for one in program)
+        return "".join(values[one.text] if one.is_variable else one.text for one in program)
     from jinja2 import TemplateError
 
     try:
@@ -50,7 +50,7 @@ def render(template: str, *, question: str, instruction: str) -> str:
 class _Piece(NamedTuple):
     """A text of the template, or the name of a variable."""
 
-    name: str
+    text: str
     is_variable: bool
 
 
