@@ -29,7 +29,7 @@ def render(template: str, context: Mapping[str, Any], *, script: str = "page.js"
 
 
 def compiled(template: str) -> Template:
-    """Return a template, compiled once in a process."""
+    """Return a template, loaded once in a process."""
     return _environment().get_template(template)
 
 
@@ -39,13 +39,14 @@ def _environment() -> Environment:
     from markupsafe import Markup
 
     from llmops.report import words
+    from llmops.report.bytecode import TemplateBytecode
 
+    options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
         undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        bytecode_cache=TemplateBytecode(options),
+        **options,
     )
     environment.filters["markup"] = Markup  # for what drawing.py and script_json have escaped
     environment.globals["words"] = words
