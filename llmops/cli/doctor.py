@@ -93,14 +93,13 @@ def _packages() -> Iterator[Finding]:
 
 
 def _unmet(requirement: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     from packaging.requirements import Requirement
 
+    from llmops.packages import installed_version
+
     wanted = Requirement(requirement)
-    try:
-        found = version(wanted.name)
-    except PackageNotFoundError:
+    found = installed_version(wanted.name)
+    if found is None:
         return f"{wanted.name} is missing"
     fits = wanted.specifier.contains(found, prereleases=True)
     return "" if fits else f"{wanted.name} {found} is not {wanted.specifier}"

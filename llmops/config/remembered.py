@@ -12,13 +12,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from llmops.artifacts import digest
 from llmops.config import project
 from llmops.files import write_text
+from llmops.packages import installed_version
 
 FLOOR = Path(__file__).parent
 FOLDER = Path(".llmops", "composed")
@@ -68,7 +68,7 @@ def checked(
 def _key(overrides: Sequence[str]) -> str:
     return digest(
         {
-            "hydra": version("hydra-core"),
+            "hydra": installed_version("hydra-core"),
             "overrides": list(overrides),
             "files": {name: _sha256(path) for name, path in _files()},
         }

@@ -7,11 +7,11 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from llmops import __version__
+from llmops.packages import installed_version
 from llmops.processes import usable_cores
 from llmops.secrecy import masked
 
@@ -73,13 +73,8 @@ def git_state(workspace: Path) -> Mapping[str, Any] | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: installed_version(package) for package in RECORDED_PACKAGES}
+    return {package: version for package, version in found.items() if version is not None}
 
 
 def _memory_bytes() -> int | None:
