@@ -30,7 +30,7 @@ ONE_BY_ONE_ROWS = 6
 
 def measure(batch_rows, count):
     from llmops.adapters.model.local_generator import open_generator
-    from llmops.ports import GenerationSettings, Message, ModelReference
+    from llmops.ports.model import GenerationSettings, Message, ModelReference
 
     reference = ModelReference(provider="local", base="")
     generator = open_generator(model(), reference, None, model_cache())

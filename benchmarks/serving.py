@@ -67,13 +67,13 @@ class NoModel:
     can_score = False
 
     def generate(self, chats, settings, progress):
-        from llmops.ports import Response
+        from llmops.ports.model import Response
 
         for _ in chats:
             yield Response(ANSWER, "stop", 20, 24)
 
     def stream(self, chat, settings):
-        from llmops.ports import Response
+        from llmops.ports.model import Response
 
         yield Response(ANSWER, "stop", 20, 24)
 
@@ -88,7 +88,7 @@ def serve_ours(folder: str, seconds: float, answering: int) -> None:
     from llmops.api.answering import serve_config
     from llmops.config.compose import group
     from llmops.plan.cost import AnswerPrice
-    from llmops.ports import GenerationSettings, ModelReference
+    from llmops.ports.model import GenerationSettings, ModelReference
     from llmops.prompts.prompt import Prompt
     from llmops.safety.policy import read_policy
     from llmops.serving.batcher import Batcher
@@ -284,7 +284,7 @@ def local_model(questions: int, experiment: str) -> dict[str, Any]:
     """Ask the small model one by one, then by eight clients at once."""
     from llmops.answering.asking import answers
     from llmops.api.answering import open_model
-    from llmops.ports import Message
+    from llmops.ports.model import Message
     from llmops.serving.batcher import Batcher
     from llmops.serving.settings import Batching
 

@@ -93,7 +93,7 @@ def model():
 
 def encoded(tokenizer, steps):
     from llmops.adapters.model.batching import ChatEncoder
-    from llmops.ports import Message
+    from llmops.ports.model import Message
 
     encoder = ChatEncoder(tokenizer)
     return [

@@ -20,7 +20,8 @@ from llmops.errors import ConfigError
 from llmops.plan.graph import Node
 from llmops.plan.keys import read_settings, step_key
 from llmops.plan.kinds import Adapters, Outcome, Source, StepKind, Work
-from llmops.ports import IndexEntry, Store, TuningProgress
+from llmops.ports.progress import TuningProgress
+from llmops.ports.store import IndexEntry, Store
 
 
 @dataclass(frozen=True)

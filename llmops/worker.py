@@ -28,7 +28,7 @@ from llmops.errors import BackendError, LlmopsError, Pending
 from llmops.execute import Result, Task, execute
 from llmops.files import refusal
 from llmops.plan.graph import Graph, Node, build_graph
-from llmops.ports import Store
+from llmops.ports.store import Store
 from llmops.secrecy import copy_masked, masked
 from llmops.steps import step_kinds
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmops.config.knowledge import PROVIDERS
 from llmops.errors import ConfigError, MissingExtra, unknown_name
 from llmops.plan.kinds import Adapters
-from llmops.ports import Encoder, Generator, ModelReference, Registry, Store
 
 if TYPE_CHECKING:
     from llmops.adapters.model.answers import Kept
+    from llmops.ports.model import Encoder, Generator, ModelReference
+    from llmops.ports.registry import Registry
+    from llmops.ports.store import Store
 
 
 class Entry(NamedTuple):
@@ -211,6 +213,8 @@ def open_adapters(
             answers().take_over(scratch, outlive)
 
     def untuned(model: Mapping[str, Any]) -> Any:
+        from llmops.ports.model import ModelReference
+
         reference = ModelReference(provider=model["kind"], base=model["base"])
         return open_one("generator", model, reference, None, cache)
 

@@ -12,7 +12,7 @@ from llmops.answering.exchange import Answer, Asked
 from llmops.answering.model import OpenModel
 from llmops.config.knowledge import SCORERS_OF_RATINGS
 from llmops.errors import BackendError
-from llmops.ports import Chat, GenerationSettings, Message, Response
+from llmops.ports.model import Chat, GenerationSettings, Message, Response
 from llmops.safety.decide import decide_output
 
 JUDGED_EVERY = 32  # characters that are new, before what was said is judged again

@@ -26,7 +26,7 @@ import orjson
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, DataError, unknown_name
 from llmops.files import disk_errors, file_sha256, publish, write_text
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from llmops.answering.model import OpenModel
-from llmops.ports import Chat, Citation, Grounding, Message, Response
+from llmops.ports.model import Chat, Citation, Grounding, Message, Response
 from llmops.prompts.prompt import Prompt
 from llmops.safety.decide import decide_input, decide_output
 from llmops.safety.verdict import LAYERS, SEVERITY, Verdict

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmops.plan.cost import AnswerPrice
-from llmops.ports import GenerationSettings, Generator, ModelReference, Scorer
+from llmops.ports.model import GenerationSettings, Generator, ModelReference, Scorer
 from llmops.prompts.prompt import Prompt
 from llmops.safety.policy import Policy
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from llmops.answering.exchange import Answer
 from llmops.answering.model import OpenModel
-from llmops.ports import GenerationSettings, Message
+from llmops.ports.model import GenerationSettings, Message
 
 SERVICE = "llmops"
 PROVIDERS: Mapping[str, str] = {"gemini": "gcp.vertex_ai", "openai": "openai"}

@@ -18,7 +18,7 @@ from llmops.lineage.comparison import Comparison
 from llmops.lineage.comparison import compare as compare_folders
 from llmops.lineage.run_folder import all_runs, find_run
 from llmops.lineage.sweep import all_sweeps
-from llmops.ports import ModelVersion, Registry
+from llmops.ports.registry import ModelVersion, Registry
 
 ANSWER = "ans_"  # how the ids of answers in the traffic log begin
 FILES = {"kind": "files", "path": ".llmops/registry"}

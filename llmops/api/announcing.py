@@ -28,7 +28,8 @@ from llmops.lineage import openlineage
 from llmops.lineage.record import tuned_loss
 from llmops.lineage.run_folder import RunFolder
 from llmops.lineage.trackers import Point
-from llmops.ports import LineageTarget, Store
+from llmops.ports.lineage import LineageTarget
+from llmops.ports.store import Store
 from llmops.secrecy import masked
 
 EVENTS = "events.jsonl"

@@ -17,7 +17,8 @@ from llmops.config.reference_tables import read_tables
 from llmops.config.remembered import checked
 from llmops.errors import BackendError, ConfigError, Refused, unknown_name
 from llmops.plan.cost import answer_price
-from llmops.ports import Message, ModelReference, ModelVersion, Registry
+from llmops.ports.model import Message, ModelReference
+from llmops.ports.registry import ModelVersion, Registry
 from llmops.prompts.generating import generation_settings
 from llmops.prompts.prompt import Prompt, check_prompt, prompt_of_content
 from llmops.safety.policy import check_thresholds, read_policy
@@ -26,7 +27,7 @@ from llmops.traffic.records import AnswerRecord
 from llmops.traffic.sessions import Sessions, Turn
 
 if TYPE_CHECKING:
-    from llmops.ports import Store
+    from llmops.ports.store import Store
 
 UNTUNED = "untuned"
 SPLIT = "split"  # stands for the models of `serve.models`, by weight

@@ -13,7 +13,7 @@ from llmops.artifacts import reference
 from llmops.errors import LlmopsError
 from llmops.lineage import trackers
 from llmops.lineage.run_folder import RunFolder
-from llmops.ports import ModelVersion
+from llmops.ports.registry import ModelVersion
 from llmops.report.results import output_of
 
 

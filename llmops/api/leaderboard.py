@@ -17,7 +17,7 @@ from llmops.lineage.sweep import ENDED, Member
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llmops.ports import Store
+    from llmops.ports.store import Store
 
 SEEDS = ("seed", "tuning.seed")  # members that differ in these alone are one setting
 

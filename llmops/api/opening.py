@@ -17,7 +17,7 @@ from llmops.errors import ConfigError
 from llmops.plan.graph import Graph, build_graph
 from llmops.plan.kinds import Adapters, KindTable
 from llmops.plan.side import Side, has_validation_rows, readers
-from llmops.ports import Store
+from llmops.ports.store import Store
 from llmops.steps import step_kinds
 
 if TYPE_CHECKING:

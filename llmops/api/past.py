@@ -15,7 +15,7 @@ from llmops.lineage import catalogue, lock
 from llmops.lineage.catalogue import Answer, RunRow, Wanted
 from llmops.lineage.datasets import Dataset
 from llmops.lineage.run_folder import all_runs, find_run
-from llmops.ports import Store
+from llmops.ports.store import Store
 
 DEFAULT_STORE = {"kind": "folder", "path": ".llmops/store"}  # conf/store/folder.yaml
 

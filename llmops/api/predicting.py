@@ -14,7 +14,8 @@ from llmops.answering.exchange import Answer, grounding_json
 from llmops.answering.model import OpenModel
 from llmops.answering.share import drawn
 from llmops.api.answering import CHAMPION, open_log, open_model, record_of, serve_config, shares
-from llmops.ports import Message, Progress
+from llmops.ports.model import Message
+from llmops.ports.progress import Progress
 from llmops.traffic.log import TrafficLog
 
 

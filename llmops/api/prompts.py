@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmops.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
-    from llmops.ports import Chat
+    from llmops.ports.model import Chat
     from llmops.prompts.prompt import Prompt
 
 

@@ -17,7 +17,8 @@ from llmops.files import disk_errors, write_text
 from llmops.lineage import model_card
 from llmops.lineage.promotion import judge
 from llmops.lineage.run_folder import find_run
-from llmops.ports import Exported, ModelVersion, Registry
+from llmops.ports.exporter import Exported
+from llmops.ports.registry import ModelVersion, Registry
 
 
 def promote(

@@ -25,7 +25,7 @@ from llmops.plan import cost
 from llmops.plan.build import Plan, Selection
 from llmops.plan.graph import Graph, build_graph
 from llmops.plan.side import Side
-from llmops.ports import Store
+from llmops.ports.store import Store
 from llmops.processes import this_process
 from llmops.steps import COMPONENTS
 from llmops.worker import REQUEST, request

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmops.api.opening import open_config, validate
 from llmops.errors import ConfigError
-from llmops.ports import ModelReference, Progress
+from llmops.ports.model import ModelReference
+from llmops.ports.progress import Progress
 from llmops.prompts.generating import generation_settings
 from llmops.prompts.prompt import check_prompt
 

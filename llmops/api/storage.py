@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from llmops.api.past import workspace_store
 from llmops.errors import LlmopsError
-from llmops.ports import IndexEntry, Progress, Store
+from llmops.ports.progress import Progress
+from llmops.ports.store import IndexEntry, Store
 
 DAMAGED, LEADS_NOWHERE, UNREADABLE = 1, 2, 4  # parts of the exit code, as `nix store verify` has
 

@@ -44,7 +44,7 @@ from llmops.lineage.sweep import (
 )
 from llmops.plan.build import Plan, Selection
 from llmops.plan.side import Side, has_validation_rows, readers
-from llmops.ports import Store
+from llmops.ports.store import Store
 from llmops.processes import still_running, this_process
 from llmops.secrecy import masked
 from llmops.steps import step_kinds

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmops.errors import ConfigError, unknown_name
-from llmops.ports import ModelVersion, TunedModel
+from llmops.ports.model import TunedModel
+from llmops.ports.registry import ModelVersion
 
 IMPORTED = "import"  # stands in the registry where a run's id stands otherwise
 

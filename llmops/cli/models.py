@@ -12,7 +12,7 @@ from llmops.cli.verbs import call_verb, print_json
 from llmops.errors import ConfigError
 
 if TYPE_CHECKING:
-    from llmops.ports import AliasMove, ModelVersion, Registry
+    from llmops.ports.registry import AliasMove, ModelVersion, Registry
 
 SUMMARY = "list, show, promote, roll back, delete and export models, pull a base model"
 DIGEST_SHOWN = 12  # characters of a digest on the screen

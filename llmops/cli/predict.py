@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmops.answering.batch import Done
     from llmops.answering.exchange import Answer
     from llmops.answering.model import OpenModel
-    from llmops.ports import Message
+    from llmops.ports.model import Message
 
 SUMMARY = "ask a model a question, or every row of a file or query"
 BACKEND_FAILED = 5
@@ -84,7 +84,7 @@ def question_of(given: str) -> str:
 def _one(given: argparse.Namespace) -> int:
     from llmops.answering.asking import answers
     from llmops.api.answering import open_log, open_model, record, serve_config, whose_turn
-    from llmops.ports import Message
+    from llmops.ports.model import Message
 
     question = question_of(given.question)
     config = serve_config(given.overrides)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llmops.adapters.model.weights import CachedModel
-    from llmops.ports import Progress
+    from llmops.ports.progress import Progress
 
 SUMMARY = "fetch, check and convert the base model into the cache; does nothing if it is there"
 

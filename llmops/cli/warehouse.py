@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from llmops.adapters.warehouse.duckdb import DuckDBWarehouse
-    from llmops.ports import Warehouse
+    from llmops.ports.warehouse import Warehouse
 
 SUMMARY = "list tables, look at rows, run a query, load CSV, Parquet or JSON Lines"
 PREVIEW_ROWS = 5

@@ -41,7 +41,7 @@ from llmops.data.tokens import Counter as TokenCounter
 from llmops.data.treatment import Treatment
 from llmops.errors import DataError
 from llmops.files import disk_errors
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 
 EXCERPT_CHARACTERS = 200
 ROLE_COLUMNS = {"question": QUESTION, "answer": ANSWER}

@@ -39,7 +39,7 @@ from llmops.data.parquet import RowWriter, count_rows, read_batches
 from llmops.data.settings import SplitSettings
 from llmops.data.splits import Draws, Facts, Sides, row_draws, rows_per_side
 from llmops.data.values import first_tag, moments, no_column
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 
 GROUP_CHARACTERS = 16
 

@@ -73,7 +73,7 @@ from llmops.data.treatment import Treatment
 from llmops.data.values import first_tag, moments
 from llmops.errors import ConfigError, DataError
 from llmops.files import disk_errors
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 
 PART_BYTES = 12 << 20
 AHEAD = 2  # threads that work ahead of what is asked for

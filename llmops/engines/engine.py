@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from llmops.errors import unknown_name
 from llmops.plan.graph import Graph, build_graph
-from llmops.ports import Store
+from llmops.ports.store import Store
 from llmops.steps import step_kinds
 
 ENGINES: Mapping[str, str] = {

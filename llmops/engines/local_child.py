@@ -20,7 +20,7 @@ from llmops.engines.engine import selected_graph
 from llmops.engines.forked_tasks import forked_tasks
 from llmops.engines.local import REWRITTEN
 from llmops.engines.pipeline import compile_pipeline
-from llmops.ports import Store
+from llmops.ports.store import Store
 from llmops.processes import collect_seldom
 from llmops.worker import leave_with_the_run, read_config
 

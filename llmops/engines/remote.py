@@ -38,7 +38,7 @@ from llmops.engines.own_image import task_names
 from llmops.engines.pipeline import compile_pipeline
 from llmops.errors import BackendError, Interrupted, LlmopsError, Unattended
 from llmops.plan.graph import Graph
-from llmops.ports import RemoteTuner
+from llmops.ports.model import RemoteTuner
 from llmops.worker import PROGRESS
 
 SLICE_SECONDS = 0.2  # how soon a Ctrl-C is heard

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from llmops.artifacts import digest
 from llmops.evaluation.intervals import wilson_ends
-from llmops.ports import Chat, Message
+from llmops.ports.model import Chat, Message
 from llmops.prompts.output import Output, read_json
 
 Method = Literal["single", "pairwise"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops.files import publish
-from llmops.ports import Response, TokenScore
+from llmops.ports.model import Response, TokenScore
 
 if TYPE_CHECKING:
     import pyarrow as pa

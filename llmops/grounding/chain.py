@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llmops.errors import ConfigError
-from llmops.ports import Chat, Message, Passage, Response
+from llmops.ports.model import Chat, Message, Passage, Response
 from llmops.prompts.prompt import Prompt
 
 Use = Literal["classify", "retrieve", "answer", "check"]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from llmops.ports import Chat, Citation, Grounding, Message, Passage, Response
+from llmops.ports.model import Chat, Citation, Grounding, Message, Passage, Response
 from llmops.prompts.prompt import Prompt
 
 _MARK = re.compile(r"(?<![\w\])}'\"])\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\](?![\w\[(])")

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmops.artifacts import digest
 from llmops.errors import ConfigError, nearest
-from llmops.ports import ModelVersion
+
+if TYPE_CHECKING:
+    from llmops.ports.registry import ModelVersion
 
 Direction = Literal["up", "down"]
 SHOWN = 12  # characters of a digest

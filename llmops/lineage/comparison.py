@@ -17,7 +17,7 @@ from llmops.evaluation.metrics import METRICS, Metric, columns_read
 from llmops.evaluation.summary import Settings, difference
 from llmops.evaluation.table import contestants
 from llmops.lineage.run_folder import RunFolder
-from llmops.ports import Store
+from llmops.ports.store import Store
 
 MOST_ANSWERS = 10
 MOST_TEXT = 2000  # characters of one answer

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmops.artifacts import reference
 from llmops.errors import ConfigError, LlmopsError, unknown_name
-from llmops.ports import Store
+from llmops.ports.store import Store
 
 SIDES = ("train", "validation", "test")
 BEFORE_THE_SPLIT = ("ingest", "read_files", "validate", "prepare")  # kinds of steps

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops.errors import BackendError
-from llmops.ports import IndexEntry, Store
+from llmops.ports.store import IndexEntry, Store
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from llmops.errors import BackendError, MissingExtra
 from llmops.lineage.trackers import Point, points
-from llmops.ports import ModelVersion
+from llmops.ports.registry import ModelVersion
 
 PARAMETER_LIMIT = 500  # characters that MLflow keeps of a parameter
 BATCHES = {"params": 100, "metrics": 1000, "tags": 100}  # what a server takes at once

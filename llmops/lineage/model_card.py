@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops.ports import AliasMove, ModelVersion
+from llmops.ports.registry import AliasMove, ModelVersion
 
 UNKNOWN = "not known"
 

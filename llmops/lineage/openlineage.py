@@ -7,7 +7,6 @@ begin with ``llmops_``, whose schemas lie in ``docs/openlineage``. Sends nothing
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -90,6 +89,8 @@ def ended(
 
 def event_id(*names: str) -> str:
     """Return the UUID that OpenLineage asks for: the same for the same run and step."""
+    import uuid
+
     return str(uuid.uuid5(uuid.NAMESPACE_URL, ":".join(("llmops", *names))))
 
 

@@ -16,7 +16,9 @@ from llmops.errors import Refused
 from llmops.evaluation.decision import CHAMPION
 from llmops.evaluation.intervals import Interval
 from llmops.evaluation.metrics import METRICS, Metric
-from llmops.ports import ModelReference, ModelVersion, Store
+from llmops.ports.model import ModelReference
+from llmops.ports.registry import ModelVersion
+from llmops.ports.store import Store
 
 FORCE = "or promote it all the same: --force --reason WHY, which is kept forever"
 

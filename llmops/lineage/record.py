@@ -16,7 +16,7 @@ from llmops.errors import ConfigError
 from llmops.lineage.run_folder import RunFolder
 from llmops.plan.build import Before, Plan, PlannedStep
 from llmops.plan.reference import before_of
-from llmops.ports import Store
+from llmops.ports.store import Store
 
 SCHEMA = 1
 RESULTS = {  # part of the record <- (step kinds, output that holds it)

@@ -14,7 +14,7 @@ from llmops.errors import ConfigError, ConfigProblems
 from llmops.plan.graph import Graph, Node, build_graph
 from llmops.plan.keys import read_settings, step_key
 from llmops.plan.kinds import KindTable
-from llmops.ports import IndexEntry
+from llmops.ports.store import IndexEntry
 
 if TYPE_CHECKING:
     from llmops.plan.cost import Estimate

@@ -10,19 +10,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from llmops.artifacts import ArtifactKind
-from llmops.ports import (
-    Encoder,
-    Generator,
-    ModelReference,
-    Registry,
-    Scorer,
-    Tuner,
-    TuningProgress,
-    Warehouse,
-)
+
+if TYPE_CHECKING:
+    from llmops.ports.model import Encoder, Generator, ModelReference, Scorer, Tuner
+    from llmops.ports.progress import TuningProgress
+    from llmops.ports.registry import Registry
+    from llmops.ports.warehouse import Warehouse
 
 S = TypeVar("S")
 

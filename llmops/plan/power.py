@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 POWER = 0.8  # the chance to see the smallest detectable difference
 
 
@@ -12,5 +10,7 @@ def standard_errors_needed(confidence: float, power: float = POWER) -> float:
 
     z_{1-a/2} + z_power, for a test at level a = 1 - ``confidence``.
     """
+    from statistics import NormalDist
+
     normal = NormalDist()
     return normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)

@@ -14,7 +14,7 @@ from llmops.artifacts import Artifact
 from llmops.plan.build import Before
 from llmops.plan.graph import Graph
 from llmops.plan.keys import read_settings, step_key
-from llmops.ports import IndexEntry
+from llmops.ports.store import IndexEntry
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from llmops.ports import GenerationSettings
+from llmops.ports.model import GenerationSettings
 from llmops.prompts.prompt import Prompt
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from llmops.artifacts import canonical_json
 from llmops.data.texts import escape_role_tags
 from llmops.errors import ConfigError
-from llmops.ports import Chat, Message
+from llmops.ports.model import Chat, Message
 from llmops.prompts.output import FREE_TEXT, Output
 from llmops.prompts.template import render
 

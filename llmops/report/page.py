@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops.files import write_text
-from llmops.ports import Store
+from llmops.ports.store import Store
 from llmops.report.drawing import draw
 from llmops.report.reading import read
 from llmops.report.rendering import compiled, render

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from llmops.artifacts import Artifact, reference
 from llmops.errors import LlmopsError
-from llmops.ports import Store
+from llmops.ports.store import Store
 from llmops.report import tables
 from llmops.report.results import output_of
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from llmops.artifacts import Artifact, digest
 from llmops.files import write_text
-from llmops.ports import Store
+from llmops.ports.store import Store
 
 REVISION = 2  # raise it when the JSON below changes its shape
 MAX_ROWS = 5000  # answered rows that a page holds; the artifact has them all

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from llmops.data import personal
-from llmops.ports import Citation, Response
+from llmops.ports.model import Citation, Response
 from llmops.safety import injection, phrases
 from llmops.safety.policy import Action, OutputRules, PersonalData, Policy
 from llmops.safety.verdict import Finding, Verdict, verdict

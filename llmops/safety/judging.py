@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmops.evaluation.intervals import upper_bound
-from llmops.ports import Response
+from llmops.ports.model import Response
 from llmops.safety.decide import SCORER, Scores, decide_input, decide_output
 from llmops.safety.policy import Limits, Policy, check_thresholds
 from llmops.safety.verdict import LAYERS, Finding

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from llmops.ports import GenerationSettings, Generator, Progress, Response, Scorer
+from llmops.ports.model import GenerationSettings, Generator, Response, Scorer
+from llmops.ports.progress import Progress
 from llmops.prompts.prompt import Prompt
 from llmops.safety.decide import Scores, decide_input, decide_output
 from llmops.safety.policy import Policy

@@ -15,7 +15,7 @@ from llmops.answering.model import OpenModel
 from llmops.answering.tracing import Tracer
 from llmops.api.answering import record_of
 from llmops.errors import BackendError
-from llmops.ports import GenerationSettings, Message
+from llmops.ports.model import GenerationSettings, Message
 from llmops.serving.batcher import Late, Stream
 from llmops.serving.calls import now
 from llmops.serving.commit import GroupCommit

@@ -20,7 +20,7 @@ from llmops.answering.asking import generated, stream
 from llmops.answering.exchange import Answer, Asked
 from llmops.answering.model import OpenModel
 from llmops.errors import BackendError
-from llmops.ports import Chat, GenerationSettings, Response
+from llmops.ports.model import Chat, GenerationSettings, Response
 from llmops.serving.settings import Batching
 
 SERVICE_THREADS = 64  # of a service that is asked in parallel; they wait, they do not compute

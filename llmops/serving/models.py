@@ -11,7 +11,7 @@ from llmops.answering.model import OpenModel
 from llmops.answering.share import drawn
 from llmops.api.answering import UNTUNED, find_in, open_model, open_registry, open_version, others
 from llmops.errors import ConfigError, LlmopsError
-from llmops.ports import Registry
+from llmops.ports.registry import Registry
 from llmops.serving.batcher import Batcher
 from llmops.serving.faults import Fault
 from llmops.serving.settings import Batching, Share

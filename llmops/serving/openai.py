@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from llmops.answering.exchange import Answer
-from llmops.ports import Message
+from llmops.ports.model import Message
 from llmops.serving import strict
 from llmops.serving.answering import Answering, Begun, Wish
 from llmops.serving.calls import Call, EventStream, Reply, json_reply

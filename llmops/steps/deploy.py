@@ -16,7 +16,8 @@ from llmops.artifacts import canonical_json
 from llmops.errors import ConfigError, DataError
 from llmops.files import read_text
 from llmops.plan.kinds import Adapters, Outcome, Port, StepKind, Work, leaf
-from llmops.ports import ModelReference, ModelVersion
+from llmops.ports.model import ModelReference
+from llmops.ports.registry import ModelVersion
 from llmops.prompts.prompt import Prompt
 
 

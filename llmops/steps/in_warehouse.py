@@ -17,7 +17,7 @@ from llmops.data.card import CARD, card_markdown
 from llmops.data.columns import SIDES
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Work
-from llmops.ports import Origin, QueryCheck, Warehouse
+from llmops.ports.warehouse import Origin, QueryCheck, Warehouse
 
 if TYPE_CHECKING:
     from llmops.data.limits import Limit, Limits

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from llmops.data.attribution import missing_for
 from llmops.errors import BackendError, ConfigError, DataError, nearest
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
-from llmops.ports import Origin, Parameter, Progress, QueryCheck, QueryResult, Warehouse
+from llmops.ports.progress import Progress
+from llmops.ports.warehouse import Origin, Parameter, QueryCheck, QueryResult, Warehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,7 @@ from llmops.evaluation import judging
 from llmops.evaluation.judging import Agreement, Case, Method, Rubric, Verdict
 from llmops.files import file_sha256
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
-from llmops.ports import (
+from llmops.ports.model import (
     Chat,
     GenerationSettings,
     Generator,

@@ -35,13 +35,8 @@ from llmops.plan.kinds import (
     Work,
     leaf,
 )
-from llmops.ports import (
-    Chat,
-    Generator,
-    ModelReference,
-    Progress,
-    TokenScore,
-)
+from llmops.ports.model import Chat, Generator, ModelReference, TokenScore
+from llmops.ports.progress import Progress
 from llmops.prompts.generating import generation_settings
 from llmops.prompts.prompt import Example, Prompt
 from llmops.steps.deploy import tuned_reference

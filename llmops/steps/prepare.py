@@ -26,7 +26,7 @@ from llmops.data.settings import (
     check_version,
 )
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
-from llmops.ports import Parameter
+from llmops.ports.warehouse import Parameter
 from llmops.prompts.prompt import Prompt
 from llmops.steps import in_warehouse, ingest, split
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmops.errors import DataError
 from llmops.evaluation import responses
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.ports import Citation, Response
+from llmops.ports.model import Citation, Response
 from llmops.safety.judging import Rated, judge
 from llmops.safety.policy import InputRules, Judgement, Limits, OutputRules, PersonalData, Policy
 

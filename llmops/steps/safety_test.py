@@ -17,7 +17,7 @@ from llmops.artifacts import canonical_json
 from llmops.config.project import find_file
 from llmops.errors import ConfigError
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
-from llmops.ports import GenerationSettings, ModelReference
+from llmops.ports.model import GenerationSettings, ModelReference
 from llmops.prompts.prompt import Prompt
 from llmops.safety import testing
 from llmops.safety.policy import read_policy

@@ -14,7 +14,7 @@ from typing import Any
 
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.ports import Tuned, TuningRequest
+from llmops.ports.model import Tuned, TuningRequest
 
 WITHOUT_EFFECT = ("requests", "filters", "filter_method", "tuner.waiting")
 

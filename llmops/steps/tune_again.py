@@ -16,7 +16,8 @@ from llmops.artifacts import digest
 from llmops.data import columns
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Port, StepKind, Work, leaf
-from llmops.ports import Tuned, TuningProgress
+from llmops.ports.model import Tuned
+from llmops.ports.progress import TuningProgress
 from llmops.steps.tune import Settings as TuneSettings
 from llmops.steps.tune import read_card, request_of, write_tuned
 

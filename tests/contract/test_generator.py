@@ -8,7 +8,7 @@ import pytest
 
 from llmops.adapters import catalog
 from llmops.config.knowledge import PROVIDERS
-from llmops.ports import GenerationSettings, Message, ModelReference
+from llmops.ports.model import GenerationSettings, Message, ModelReference
 from tests.fakes.loopback import cloud_on_loopback, gemini_config, palm_config
 from tests.fakes.openai_server import openai_server
 from tests.unit.model import tiny_llama

@@ -12,7 +12,7 @@ import pytest
 
 from llmops.adapters import catalog
 from llmops.errors import BackendError, ConfigError, Refused
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from tests.fakes.loopback import cloud_on_loopback
 
 ADAPTERS = [

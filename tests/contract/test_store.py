@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llmops.adapters.catalog import adapter
 from llmops.artifacts import Artifact
 from llmops.errors import BackendError, DamagedObject
-from llmops.ports import IndexEntry
+from llmops.ports.store import IndexEntry
 from tests.fakes.storage import storage
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from llmops.adapters import catalog
 from llmops.errors import ConfigError, DataError
-from llmops.ports import TuningRequest
+from llmops.ports.model import TuningRequest
 from tests.fakes.loopback import cloud_on_loopback, gemini_config
 from tests.unit.model import tiny_llama
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from llmops.errors import BackendError, ConfigError, Refused
-from llmops.ports import Column, Origin
+from llmops.ports.warehouse import Column, Origin
 from tests.fakes.bigquery import bigquery, bigquery_client, duckdb_with
 from tests.fakes.faults import serve
 

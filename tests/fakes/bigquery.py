@@ -26,7 +26,7 @@ from llmops.adapters.catalog import adapter
 from llmops.adapters.warehouse.bigquery import BigQueryWarehouse
 from llmops.adapters.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from llmops.errors import ConfigError
-from llmops.ports import Table
+from llmops.ports.warehouse import Table
 from tests.fakes.faults import Server, google_error
 from tests.fakes.identity import Identity, add_identity, key_file
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmops.adapters.store.folder import FolderStore
 from llmops.artifacts import Artifact
-from llmops.ports import IndexEntry
+from llmops.ports.store import IndexEntry
 
 
 def record(number: int, *, experiment: str = "so_python", **fields: Any) -> dict[str, Any]:

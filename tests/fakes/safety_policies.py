@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from llmops.ports import Response
+from llmops.ports.model import Response
 from llmops.safety.policy import Policy, read_policy
 
 CONF = Path(__file__).parents[2] / "conf" / "safety" / "profanity.yaml"

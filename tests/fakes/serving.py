@@ -17,7 +17,7 @@ from llmops.api.answering import serve_config
 from llmops.config.compose import group
 from llmops.errors import BackendError
 from llmops.plan.cost import AnswerPrice
-from llmops.ports import GenerationSettings, ModelReference, Response
+from llmops.ports.model import GenerationSettings, ModelReference, Response
 from llmops.prompts.prompt import Prompt
 from llmops.safety.policy import read_policy
 from llmops.serving.application import made

@@ -21,7 +21,8 @@ from llmops.answering.batch import FIELDS, Job, answer_file
 from llmops.errors import LlmopsError
 from llmops.files import refusal
 from llmops.lineage.sweep import Member, SweepFolder, member_id, open_sweep
-from llmops.ports import IndexEntry, ModelReference
+from llmops.ports.model import ModelReference
+from llmops.ports.store import IndexEntry
 from llmops.serving.settings import ServeSettings
 from llmops.traffic import segments
 from tests.fakes.serving import TOKEN, Echo, echoing, opening_of, settings_of

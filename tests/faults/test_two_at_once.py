@@ -18,7 +18,7 @@ from llmops.errors import Refused
 from llmops.execute import Task, execute
 from llmops.plan.graph import Node
 from llmops.plan.kinds import Adapters, Outcome, Port, StepKind, leaf
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from tests.fakes.toy_project import ToyProject, end_group
 from tests.faults import invariants
 

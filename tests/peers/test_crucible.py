@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from llmops.errors import ConfigError
-from llmops.ports import Column, Origin
+from llmops.ports.warehouse import Column, Origin
 from tests.fakes.bigquery import bigquery_client, duckdb_with
 from tests.fakes.faults import serve
 from tests.fakes.identity import Identity, add_identity

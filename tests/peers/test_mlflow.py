@@ -18,7 +18,7 @@ from llmops.adapters.registry.files import FileRegistry
 from llmops.api.announcing import Listeners
 from llmops.errors import BackendError
 from llmops.lineage.run_folder import RunFolder
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from tests.fakes.run_folder import RUN_ID, make_run
 
 MLFLOW = Path(__file__).parents[2] / ".venv-peers" / "mlflow" / "bin" / "mlflow"

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmops.adapters.catalog import adapter
 from llmops.errors import ConfigError, Refused
-from llmops.ports import Origin, Warehouse
+from llmops.ports.warehouse import Origin, Warehouse
 from tests.smoke.check import Check, Place
 
 TABLE = "bigquery-public-data.samples.shakespeare"

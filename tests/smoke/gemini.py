@@ -12,7 +12,7 @@ from llmops.adapters.model.gemini_client import GeminiClient
 from llmops.config.compose import group
 from llmops.evaluation import judging
 from llmops.evaluation.judging import Case, Method, Rubric
-from llmops.ports import GenerationSettings, Message, ModelReference, Response, TuningRequest
+from llmops.ports.model import GenerationSettings, Message, ModelReference, Response, TuningRequest
 from tests.smoke.check import TUNE, Check, Place, overrides
 
 QUESTION = "What does len() return for a list? Answer in one short sentence."

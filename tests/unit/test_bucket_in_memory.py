@@ -8,7 +8,7 @@ import pytest
 
 from llmops.adapters.store.bucket import BucketStore, copies
 from llmops.errors import BackendError, DamagedObject
-from llmops.ports import IndexEntry, StoredObject
+from llmops.ports.store import IndexEntry, StoredObject
 from tests.fakes.blobs import MemoryBlobs
 
 KEY = "ab" * 32

@@ -20,7 +20,7 @@ from llmops.errors import BackendError, ConfigError, DamagedObject
 from llmops.lineage.catalogue import tag
 from llmops.lineage.lock import lock_content, lock_path
 from llmops.lineage.run_folder import RunFolder
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from llmops.processes import this_process
 from tests.fakes.many_runs import record, step_with, write_run
 

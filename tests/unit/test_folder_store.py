@@ -12,7 +12,7 @@ import pytest
 from llmops.adapters.store.folder import FolderStore
 from llmops.artifacts import canonical_json
 from llmops.errors import BackendError, DamagedObject
-from llmops.ports import IndexEntry
+from llmops.ports.store import IndexEntry
 
 KEY = "ab" * 32
 

@@ -8,7 +8,7 @@ from llmops import api, cli
 from llmops.adapters.registry.files import FileRegistry
 from llmops.api.answering import serve_config
 from llmops.errors import ConfigError
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from tests.fakes.many_runs import record, write_run
 from tests.unit.traffic.test_log_queries import log_at
 from tests.unit.traffic.test_log_queries import record as answered

@@ -8,7 +8,7 @@ import pytest
 
 from llmops import api
 from llmops.adapters.registry.files import FileRegistry
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from tests.fakes.many_runs import record, write_run, write_runs
 from tests.fakes.run_folder import RUN_ID, make_run
 

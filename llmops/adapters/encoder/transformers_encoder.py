@@ -16,7 +16,7 @@ from llmops.adapters.encoder.files import find
 from llmops.adapters.model.batching import by_length
 from llmops.adapters.model.quiet import quietly
 from llmops.errors import BackendError
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 from llmops.processes import usable_cores
 
 if TYPE_CHECKING:

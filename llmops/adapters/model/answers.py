@@ -23,15 +23,15 @@ from typing import Any
 
 from llmops.artifacts import digest
 from llmops.files import write_text
-from llmops.ports import (
+from llmops.ports.model import (
     Chat,
     GenerationSettings,
     Generator,
     ModelReference,
-    Progress,
     Response,
     TokenScore,
 )
+from llmops.ports.progress import Progress
 
 FILE = "answers.sqlite"
 JOURNAL = "answers-{}.jsonl"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from llmops.adapters.model.attention import SharedPrefix, causal_mask, shared_prefix
 from llmops.errors import ConfigError
-from llmops.ports import Chat, Message
+from llmops.ports.model import Chat, Message
 
 
 @dataclass(frozen=True)

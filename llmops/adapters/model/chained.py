@@ -16,16 +16,16 @@ from typing import Any
 from llmops.errors import BackendError
 from llmops.grounding.chain import Step, Way, chat_of, choice_of, shown
 from llmops.grounding.citing import Style, cited, grounded, question_of
-from llmops.ports import (
+from llmops.ports.model import (
     Chat,
     GenerationSettings,
     Generator,
     Passage,
-    Progress,
     Response,
     Scorer,
     TokenScore,
 )
+from llmops.ports.progress import Progress
 from llmops.prompts.prompt import Prompt
 from llmops.safety.decide import decide_output
 from llmops.safety.policy import Policy

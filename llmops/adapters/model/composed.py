@@ -13,18 +13,18 @@ from llmops.adapters.retrieval.index import Retriever, open_retriever
 from llmops.errors import ConfigError
 from llmops.grounding.chain import Step, read_chain
 from llmops.grounding.citing import Style
-from llmops.ports import (
+from llmops.ports.model import (
     Chat,
     Encoder,
     GenerationSettings,
     Generator,
     Passage,
-    Progress,
     Response,
     Scorer,
     TokenScore,
-    Warehouse,
 )
+from llmops.ports.progress import Progress
+from llmops.ports.warehouse import Warehouse
 from llmops.prompts.prompt import Prompt, check_prompt
 from llmops.safety.policy import read_policy
 

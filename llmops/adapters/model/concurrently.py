@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
-from llmops.ports import Chat, Progress, Response
+from llmops.ports.model import Chat, Response
+from llmops.ports.progress import Progress
 
 AHEAD = 2  # times ``concurrent``: how many may be on their way or answered beyond what was read
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmops.adapters.model.batching import ChatEncoder, Encoded
 from llmops.errors import DataError
-from llmops.ports import Chat, Message
+from llmops.ports.model import Chat, Message
 
 COLUMNS = ("input_text_instruct", "system", "output_text")
 READ_ROWS = 4096

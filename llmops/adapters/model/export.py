@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from llmops.adapters.model.weights import MANIFEST, WEIGHTS, CachedModel, find
 from llmops.errors import BackendError, ConfigError
 from llmops.files import disk_errors
-from llmops.ports import Exported, ModelReference
+from llmops.ports.exporter import Exported
+from llmops.ports.model import ModelReference
 
 if TYPE_CHECKING:
     from torch import Tensor

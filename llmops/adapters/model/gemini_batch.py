@@ -19,7 +19,8 @@ from llmops.adapters.model.gemini_client import GeminiClient
 from llmops.adapters.model.gemini_request import Style, body_of
 from llmops.adapters.model.gemini_response import response_of
 from llmops.errors import BackendError
-from llmops.ports import Chat, GenerationSettings, Progress, Response
+from llmops.ports.model import Chat, GenerationSettings, Response
+from llmops.ports.progress import Progress
 
 if TYPE_CHECKING:
     from google.genai import types

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmops.data import columns
 from llmops.files import write_text
-from llmops.ports import Chat, GenerationSettings, Message, ModelReference, Progress
+from llmops.ports.model import Chat, GenerationSettings, Message, ModelReference
+from llmops.ports.progress import Progress
 
 if TYPE_CHECKING:
     from google.genai import types

@@ -20,14 +20,8 @@ from llmops.adapters.model.gemini_client import SERVICE, GeminiClient, location_
 from llmops.adapters.model.gemini_request import Style, config_of, contents_of
 from llmops.adapters.model.gemini_response import response_of, text_of
 from llmops.errors import ConfigError
-from llmops.ports import (
-    Chat,
-    GenerationSettings,
-    ModelReference,
-    Progress,
-    Response,
-    TokenScore,
-)
+from llmops.ports.model import Chat, GenerationSettings, ModelReference, Response, TokenScore
+from llmops.ports.progress import Progress
 
 if TYPE_CHECKING:
     from google.genai import types

@@ -29,7 +29,7 @@ from llmops.adapters.asking import RequestRefused, Unanswered
 from llmops.adapters.bucket import Bucket, Found
 from llmops.adapters.model.gemini_client import GeminiClient
 from llmops.errors import BackendError, ConfigError, Pending
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 
 if TYPE_CHECKING:
     from google.genai import types

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmops.errors import ConfigError, unknown_name
-from llmops.ports import Chat, GenerationSettings
+from llmops.ports.model import Chat, GenerationSettings
 
 if TYPE_CHECKING:
     from google.genai import types

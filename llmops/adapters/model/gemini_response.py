@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops.ports import Citation, Grounding, Passage, Response
+from llmops.ports.model import Citation, Grounding, Passage, Response
 
 CATEGORY_PREFIX = "HARM_CATEGORY_"
 REASONS = {"STOP": "stop", "MAX_TOKENS": "length", "RECITATION": "recitation"}

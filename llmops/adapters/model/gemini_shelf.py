@@ -8,7 +8,7 @@ from typing import Any
 from llmops.adapters.asking import Requests
 from llmops.adapters.model.gemini_client import GeminiClient
 from llmops.adapters.model.gemini_jobs import SUCCEEDED
-from llmops.ports import ModelReference, TunedModel
+from llmops.ports.model import ModelReference, TunedModel
 
 
 def open_shelf(config: Mapping[str, Any], *, environment: Mapping[str, Any]) -> GeminiShelf:

@@ -25,7 +25,8 @@ from llmops.adapters.model.gemini_examples import Fits, TuningFile, write_file
 from llmops.adapters.model.gemini_jobs import TuningJobs, Waiting, has_ended
 from llmops.adapters.model.gemini_limits import Limits, limits_of
 from llmops.errors import ConfigError, DataError
-from llmops.ports import Progress, Tuned, TuningRequest
+from llmops.ports.model import Tuned, TuningRequest
+from llmops.ports.progress import Progress
 
 if TYPE_CHECKING:
     from google.genai import types

@@ -19,14 +19,8 @@ from llmops.adapters.model.concurrently import in_order
 from llmops.errors import ConfigError
 from llmops.evaluation import judging
 from llmops.evaluation.judging import Asked
-from llmops.ports import (
-    Chat,
-    GenerationSettings,
-    ModelReference,
-    Progress,
-    Response,
-    TokenScore,
-)
+from llmops.ports.model import Chat, GenerationSettings, ModelReference, Response, TokenScore
+from llmops.ports.progress import Progress
 
 SERVICE = "Vertex AI evaluation service"
 PREFERRED = {"BASELINE": "A", "CANDIDATE": "B", "TIE": "tie"}

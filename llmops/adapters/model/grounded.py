@@ -9,15 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from llmops.grounding.citing import Style, cited, grounded, question_of
-from llmops.ports import (
-    Chat,
-    GenerationSettings,
-    Generator,
-    Passage,
-    Progress,
-    Response,
-    TokenScore,
-)
+from llmops.ports.model import Chat, GenerationSettings, Generator, Passage, Response, TokenScore
+from llmops.ports.progress import Progress
 from llmops.prompts.prompt import Prompt
 
 Retrieve = Callable[[str], tuple[Passage, ...]]

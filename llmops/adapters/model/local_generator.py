@@ -27,14 +27,8 @@ from llmops.adapters.model.decoding import (
 )
 from llmops.adapters.model.fused import answer_nll
 from llmops.errors import BackendError, DataError
-from llmops.ports import (
-    Chat,
-    GenerationSettings,
-    ModelReference,
-    Progress,
-    Response,
-    TokenScore,
-)
+from llmops.ports.model import Chat, GenerationSettings, ModelReference, Response, TokenScore
+from llmops.ports.progress import Progress
 
 SCORE_WINDOW_ROWS = 512  # pairs read ahead, to put those of like length together
 SCORE_BATCH_ROWS = 8

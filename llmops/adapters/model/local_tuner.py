@@ -39,7 +39,8 @@ from llmops.adapters.model.fused import answer_nll, mean_answer_loss
 from llmops.adapters.model.sources import file_sha256
 from llmops.artifacts import digest
 from llmops.errors import ConfigError, DataError
-from llmops.ports import CurvePoint, Tuned, TuningProgress, TuningRequest
+from llmops.ports.model import CurvePoint, Tuned, TuningRequest
+from llmops.ports.progress import TuningProgress
 
 ADAPTER = "tuned"
 LARGEST_GRADIENT_NORM = 1.0

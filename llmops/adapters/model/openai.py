@@ -21,14 +21,8 @@ import httpx
 from llmops.adapters.model.concurrently import in_order
 from llmops.adapters.secrets import reveal
 from llmops.errors import BackendError
-from llmops.ports import (
-    Chat,
-    GenerationSettings,
-    ModelReference,
-    Progress,
-    Response,
-    TokenScore,
-)
+from llmops.ports.model import Chat, GenerationSettings, ModelReference, Response, TokenScore
+from llmops.ports.progress import Progress
 
 WORTH_RETRYING = frozenset({408, 409, 429, 500, 502, 503, 504})
 WRONG_FOR_ALL = frozenset({401, 403, 404, 405})

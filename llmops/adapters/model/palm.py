@@ -19,16 +19,16 @@ from llmops.adapters.asking import Asking, RequestRefused, Requests
 from llmops.adapters.google import credentials, endpoint, place
 from llmops.adapters.model.concurrently import in_order
 from llmops.errors import BackendError, ConfigError
-from llmops.ports import (
+from llmops.ports.model import (
     Chat,
     Citation,
     GenerationSettings,
     ModelReference,
-    Progress,
     Response,
     TokenScore,
     TunedModel,
 )
+from llmops.ports.progress import Progress
 
 SERVICE = "text-bison"
 RETIRED = "Google retired text-bison on 2025-04-09"

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, unknown_name
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 
 CHUNK_BYTES = 1 << 22
 COMMIT = re.compile(r"[0-9a-f]{40}")

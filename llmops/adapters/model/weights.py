@@ -24,7 +24,7 @@ from llmops.adapters.model.sources import (
     read_source,
 )
 from llmops.errors import BackendError
-from llmops.ports import Progress
+from llmops.ports.progress import Progress
 
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"

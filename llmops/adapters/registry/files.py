@@ -25,7 +25,8 @@ from llmops.adapters.registry.moves import check_expected, check_unaliased, vers
 from llmops.artifacts import canonical_json, digest
 from llmops.errors import BackendError, ConfigError, unknown_name
 from llmops.files import disk_errors, write_text
-from llmops.ports import ANY, AliasMove, ModelReference, ModelVersion
+from llmops.ports.model import ModelReference
+from llmops.ports.registry import ANY, AliasMove, ModelVersion
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
 NAME_LIMIT = 100  # characters, so that every path stays valid everywhere

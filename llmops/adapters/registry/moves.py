@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from llmops.errors import ConfigError, Refused
-from llmops.ports import ANY, AliasMove, ModelVersion
+from llmops.ports.registry import ANY, AliasMove, ModelVersion
 
 
 def check_expected(name: str, alias: str, held: int | None, expected: int | None) -> None:

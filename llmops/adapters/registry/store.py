@@ -25,7 +25,8 @@ from llmops.adapters.registry.moves import check_expected, check_unaliased, vers
 from llmops.adapters.store.blobs import Blobs
 from llmops.artifacts import canonical_json, digest
 from llmops.errors import BackendError, ConfigError, unknown_name
-from llmops.ports import ANY, AliasMove, ModelReference, ModelVersion
+from llmops.ports.model import ModelReference
+from llmops.ports.registry import ANY, AliasMove, ModelVersion
 
 FOLDER = "registry/"
 PATIENCE_S = 60.0  # how long a writer is overtaken by others before it gives up

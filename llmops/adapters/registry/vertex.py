@@ -27,7 +27,8 @@ from llmops.adapters.google import credentials, endpoint, place, translated
 from llmops.adapters.registry.moves import check_expected, check_unaliased, version_before
 from llmops.artifacts import canonical_json, digest
 from llmops.errors import BackendError, ConfigError, unknown_name
-from llmops.ports import ANY, AliasMove, ModelReference, ModelVersion
+from llmops.ports.model import ModelReference
+from llmops.ports.registry import ANY, AliasMove, ModelVersion
 
 SERVICE = "Vertex AI Model Registry"
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}", re.ASCII)  # what Vertex AI takes as a model's id

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, DataError
-from llmops.ports import Encoder, Passage, Warehouse
+from llmops.ports.model import Encoder, Passage
+from llmops.ports.warehouse import Warehouse
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops.config.knowledge import SCORER_CATEGORIES
-from llmops.ports import Chat, GenerationSettings, Generator, Message, ModelReference, Response
+from llmops.ports.model import (
+    Chat,
+    GenerationSettings,
+    Generator,
+    Message,
+    ModelReference,
+    Response,
+)
 
 Scores = Mapping[str, float]
 VERDICT_TOKENS = 24  # "unsafe", and every code at most

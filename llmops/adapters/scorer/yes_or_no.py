@@ -18,7 +18,7 @@ from llmops.adapters.model.device import choose_device
 from llmops.adapters.model.quiet import quietly
 from llmops.adapters.model.weights import PULL, find
 from llmops.errors import BackendError
-from llmops.ports import Chat
+from llmops.ports.model import Chat
 
 WORDS = ("Yes", "No")
 

@@ -26,7 +26,7 @@ from llmops.adapters.store.lease import Lease, held
 from llmops.artifacts import Artifact, ArtifactKind, digest, reference
 from llmops.errors import BackendError, DamagedObject
 from llmops.files import disk_errors, file_sha256, publish
-from llmops.ports import IndexEntry, StoredObject
+from llmops.ports.store import IndexEntry, StoredObject
 
 FETCHED = ".llmops/fetched"
 

@@ -34,7 +34,7 @@ from llmops.files import (
     remove_folder,
     write_text,
 )
-from llmops.ports import IndexEntry, StoredObject
+from llmops.ports.store import IndexEntry, StoredObject
 
 SETTING = "store.path"
 SHA256_LENGTH = 64

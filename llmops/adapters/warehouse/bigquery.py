@@ -22,7 +22,7 @@ from llmops.adapters.warehouse.bigquery_job import CALL_S, ONCE
 from llmops.adapters.warehouse.bigquery_types import columns_of, query_parameter, schema_of
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, Refused, nearest
-from llmops.ports import Origin, Parameter, QueryCheck, QueryStatistics, Table
+from llmops.ports.warehouse import Origin, Parameter, QueryCheck, QueryStatistics, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from llmops.errors import ConfigError
-from llmops.ports import Column, Parameter
+from llmops.ports.warehouse import Column, Parameter
 
 if TYPE_CHECKING:
     import pyarrow as pa

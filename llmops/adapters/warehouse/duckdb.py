@@ -25,15 +25,8 @@ from llmops.adapters.warehouse.types import bigquery_type, duckdb_type, quoted, 
 from llmops.artifacts import digest
 from llmops.errors import BackendError, ConfigError, LlmopsError, Refused
 from llmops.files import disk_errors, write_text
-from llmops.ports import (
-    Column,
-    Origin,
-    Parameter,
-    Progress,
-    QueryCheck,
-    QueryStatistics,
-    Table,
-)
+from llmops.ports.progress import Progress
+from llmops.ports.warehouse import Column, Origin, Parameter, QueryCheck, QueryStatistics, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa

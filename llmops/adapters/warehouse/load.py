@@ -24,7 +24,7 @@ from llmops.adapters.warehouse.types import (
     text_literal,
 )
 from llmops.errors import BackendError, ConfigError, DataError
-from llmops.ports import Column, Table
+from llmops.ports.warehouse import Column, Table
 
 SUFFIXES = {
     ".csv": "csv",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from llmops.errors import ConfigError, nearest
-from llmops.ports import Parameter
+from llmops.ports.warehouse import Parameter
 
 if TYPE_CHECKING:
     from sqlglot import exp

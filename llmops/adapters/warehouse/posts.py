@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmops.ports import Column
+from llmops.ports.warehouse import Column
 
 QUESTIONS = "bigquery-public-data.stackoverflow.posts_questions"
 ANSWERS = "bigquery-public-data.stackoverflow.posts_answers"

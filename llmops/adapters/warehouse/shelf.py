@@ -17,7 +17,7 @@ from typing import Any
 
 from llmops.errors import BackendError, ConfigError
 from llmops.files import write_text
-from llmops.ports import Column, Table
+from llmops.ports.warehouse import Column, Table
 
 LOCK_TIMEOUT_S = 600
 _LAYOUT = 1

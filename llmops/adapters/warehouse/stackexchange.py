@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from llmops.adapters.warehouse import posts
 from llmops.errors import BackendError, ConfigError, DataError, LlmopsError
-from llmops.ports import Column, Progress
+from llmops.ports.progress import Progress
+from llmops.ports.warehouse import Column
 
 if TYPE_CHECKING:
     import pyarrow as pa

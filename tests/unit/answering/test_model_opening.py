@@ -10,7 +10,7 @@ from llmops.adapters import catalog
 from llmops.api import answering
 from llmops.config.compose import compose
 from llmops.errors import ConfigError, Refused
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from llmops.prompts.prompt import Prompt, check_prompt
 
 OPENAI = [

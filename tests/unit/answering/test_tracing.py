@@ -10,7 +10,7 @@ from opentelemetry.trace import StatusCode
 
 from llmops.answering.asking import answers
 from llmops.answering.tracing import OpenTelemetryTracer, open_tracer
-from llmops.ports import Message
+from llmops.ports.model import Message
 from tests.fakes.serving import Echo, echoing
 
 

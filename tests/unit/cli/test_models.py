@@ -9,7 +9,7 @@ import pytest
 from llmops.adapters import catalog
 from llmops.cli.models import Wanted, main, parse_model
 from llmops.errors import ConfigError, Refused
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 
 
 @pytest.fixture

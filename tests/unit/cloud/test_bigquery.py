@@ -14,7 +14,7 @@ from llmops.adapters.warehouse.bigquery import LEAST_BILLED
 from llmops.errors import BackendError, ConfigError, LlmopsError, Refused
 from llmops.files import file_sha256
 from llmops.plan.kinds import Adapters, Work
-from llmops.ports import Origin
+from llmops.ports.warehouse import Origin
 from llmops.steps import ingest
 from tests.fakes.bigquery import bigquery, bigquery_client, duckdb_with
 from tests.fakes.faults import serve

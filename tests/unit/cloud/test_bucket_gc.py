@@ -12,7 +12,7 @@ from llmops.adapters import catalog
 from llmops.adapters.registry.files import FileRegistry
 from llmops.errors import BackendError, DamagedObject
 from llmops.lineage.lock import lock_content, lock_path
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from llmops.processes import this_process
 from tests.fakes.many_runs import record, step_with, write_run
 from tests.fakes.storage import storage

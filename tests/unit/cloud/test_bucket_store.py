@@ -22,7 +22,8 @@ from llmops.errors import BackendError, ConfigError, DamagedObject, MissingExtra
 from llmops.execute import Task, execute
 from llmops.plan.graph import Node
 from llmops.plan.kinds import Outcome, Port, StepKind
-from llmops.ports import GenerationSettings, IndexEntry, Message, ModelReference
+from llmops.ports.model import GenerationSettings, Message, ModelReference
+from llmops.ports.store import IndexEntry
 from llmops.worker import read_config
 from tests.fakes.openai_server import openai_server
 from tests.fakes.storage import storage

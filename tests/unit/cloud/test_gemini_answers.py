@@ -10,7 +10,7 @@ import pytest
 from llmops.adapters import catalog
 from llmops.adapters.model import gemini_batch
 from llmops.errors import BackendError, ConfigError
-from llmops.ports import GenerationSettings, Message, ModelReference
+from llmops.ports.model import GenerationSettings, Message, ModelReference
 from tests.fakes.gemini import ratings
 from tests.fakes.loopback import gemini_config
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from llmops.adapters.model.gemini_request import Style, body_of
 from llmops.adapters.model.gemini_response import response_of
-from llmops.ports import GenerationSettings, Message
+from llmops.ports.model import GenerationSettings, Message
 from llmops.safety.decide import decide_output
 from tests.fakes.safety_policies import policy
 

@@ -12,7 +12,7 @@ import pytest
 from llmops.adapters import catalog
 from llmops.adapters.model import gemini_jobs
 from llmops.errors import BackendError, ConfigError, DataError, Pending
-from llmops.ports import TuningRequest
+from llmops.ports.model import TuningRequest
 from tests.fakes.loopback import gemini_config
 from tests.unit.model import tiny_llama
 

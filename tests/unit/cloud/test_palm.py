@@ -7,7 +7,7 @@ import pytest
 from llmops.adapters import catalog
 from llmops.adapters.model.palm import PalmClient
 from llmops.errors import BackendError, ConfigError
-from llmops.ports import GenerationSettings, Message, ModelReference
+from llmops.ports.model import GenerationSettings, Message, ModelReference
 from tests.fakes.loopback import palm_config
 
 SETTINGS = GenerationSettings(max_new_tokens=20)

@@ -10,7 +10,7 @@ from llmops import api
 from llmops.api.tuned import choose
 from llmops.cli import main
 from llmops.errors import ConfigError
-from llmops.ports import ModelReference, TunedModel
+from llmops.ports.model import ModelReference, TunedModel
 from tests.fakes.gemini import Job
 
 PARENT = "projects/123/locations/us-central1"

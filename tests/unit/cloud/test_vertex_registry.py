@@ -11,7 +11,7 @@ from llmops.adapters.registry import vertex
 from llmops.api.past import DEFAULT_STORE
 from llmops.errors import BackendError, ConfigError
 from llmops.lineage.run_folder import RunFolder
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from tests.fakes.many_runs import record, write_run
 
 MODEL = ModelReference("gemini", "gemini-3.5-flash", tuned="models/1@1", endpoint="endpoints/1")

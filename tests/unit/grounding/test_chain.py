@@ -11,7 +11,7 @@ from llmops.adapters.model.grounded import GroundedGenerator
 from llmops.errors import BackendError, ConfigError
 from llmops.grounding.chain import choice_of, read_chain
 from llmops.grounding.citing import Style
-from llmops.ports import GenerationSettings, Passage, Response, TokenScore
+from llmops.ports.model import GenerationSettings, Passage, Response, TokenScore
 from llmops.prompts.prompt import Prompt
 from llmops.safety.decide import decide_output
 from tests.fakes.safety_policies import policy

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops.grounding.citing import Style, cited, grounded, question_of
-from llmops.ports import Message, Passage, Response
+from llmops.ports.model import Message, Passage, Response
 from llmops.prompts.prompt import Prompt
 from llmops.safety.decide import decide_output
 from tests.fakes.safety_policies import policy

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmops.adapters.retrieval.index import fused, match_of, open_retriever
 from llmops.errors import BackendError, ConfigError, DataError
-from llmops.ports import Column, QueryCheck
+from llmops.ports.warehouse import Column, QueryCheck
 
 ROWS = [
     ("1", "Sorting", "Use sorted() to sort a list of rows."),

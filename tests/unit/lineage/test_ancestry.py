@@ -6,7 +6,8 @@ import pytest
 
 from llmops.errors import ConfigError
 from llmops.lineage.ancestry import ancestry, as_json, tree
-from llmops.ports import ModelReference, ModelVersion
+from llmops.ports.model import ModelReference
+from llmops.ports.registry import ModelVersion
 from tests.fakes.many_runs import record
 
 DATASET = "v1-3f9c21ab"

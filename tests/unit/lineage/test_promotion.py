@@ -12,7 +12,7 @@ from llmops.api.registering import promote
 from llmops.artifacts import Artifact
 from llmops.errors import Refused
 from llmops.lineage.promotion import judge
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from tests.fakes.many_runs import record
 
 

@@ -20,7 +20,7 @@ from llmops.adapters.model.examples import ExampleSet
 from llmops.adapters.model.local_tuner import Data, TunerSettings, TuningRun
 from llmops.adapters.model.quiet import quietly
 from llmops.errors import BackendError
-from llmops.ports import Message
+from llmops.ports.model import Message
 
 STEPS, ROWS, SEED = 5, 2, 11
 TOLERANCE = 1e-4  # relative

@@ -14,7 +14,7 @@ import pytest
 
 from llmops.adapters.model.answers import Journal, Kept, KeptGenerator, identity
 from llmops.errors import BackendError
-from llmops.ports import Citation, GenerationSettings, Message, ModelReference, Response
+from llmops.ports.model import Citation, GenerationSettings, Message, ModelReference, Response
 from tests.unit.steps.judging import Answerer
 
 SETTINGS = GenerationSettings(max_new_tokens=8)

@@ -14,7 +14,7 @@ from llmops.adapters.model.batching import (
     collate,
     epoch_batches,
 )
-from llmops.ports import Message
+from llmops.ports.model import Message
 from tests.unit.model import tiny_llama
 
 lengths = st.lists(st.integers(1, 50), min_size=1, max_size=60)

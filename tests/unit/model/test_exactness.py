@@ -15,7 +15,7 @@ from llmops.adapters.model.batching import ChatEncoder, collate
 from llmops.adapters.model.decoding import complete, greedy
 from llmops.adapters.model.fused import answer_nll, mean_answer_loss
 from llmops.adapters.model.quiet import quietly
-from llmops.ports import Message
+from llmops.ports.model import Message
 from tests.unit.model import tiny_llama
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -12,7 +12,7 @@ from llmops.adapters.model import weights  # noqa: E402
 from llmops.adapters.model.export import LocalExporter, merge  # noqa: E402
 from llmops.adapters.model.quiet import quietly  # noqa: E402
 from llmops.errors import BackendError, ConfigError  # noqa: E402
-from llmops.ports import ModelReference  # noqa: E402
+from llmops.ports.model import ModelReference  # noqa: E402
 
 
 @pytest.fixture(scope="module")

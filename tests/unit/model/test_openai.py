@@ -10,7 +10,7 @@ import pytest
 from llmops.adapters import catalog
 from llmops.adapters.model import openai as adapter
 from llmops.errors import BackendError, ConfigError
-from llmops.ports import GenerationSettings, Message, ModelReference
+from llmops.ports.model import GenerationSettings, Message, ModelReference
 from tests.fakes.openai_server import openai_server
 
 SETTINGS = GenerationSettings(max_new_tokens=50)

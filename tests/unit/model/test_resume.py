@@ -12,7 +12,7 @@ import torch
 from llmops.adapters.model import checkpoint
 from llmops.adapters.model.checkpoint import Checkpoint
 from llmops.adapters.model.local_tuner import open_tuner
-from llmops.ports import TuningRequest
+from llmops.ports.model import TuningRequest
 from tests.unit.model import tiny_llama
 
 STEPS = 14

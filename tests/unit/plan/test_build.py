@@ -12,7 +12,7 @@ from llmops.errors import ConfigError, ConfigProblems
 from llmops.plan.build import Before, Facts, Selection, build, leaf_changes
 from llmops.plan.keys import read_settings, step_key
 from llmops.plan.kinds import Outcome, StepKind, leaf
-from llmops.ports import IndexEntry
+from llmops.ports.store import IndexEntry
 from tests.unit.plan.kinds import FIT, KINDS, LOAD, config
 
 

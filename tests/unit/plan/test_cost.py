@@ -12,7 +12,7 @@ from llmops.config.validate import validate
 from llmops.plan import cost
 from llmops.plan.build import Before, Facts, Selection, build
 from llmops.plan.cost import Figure, Knowledge, Money, Outside, Use, estimate, lifecycle, of_sweep
-from llmops.ports import IndexEntry
+from llmops.ports.store import IndexEntry
 from llmops.steps import step_kinds
 
 KINDS = step_kinds()

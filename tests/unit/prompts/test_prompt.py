@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llmops.errors import ConfigError
-from llmops.ports import Message
+from llmops.ports.model import Message
 from llmops.prompts.prompt import Example, Prompt, check_prompt
 from llmops.prompts.template import render
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops.errors import ConfigError
-from llmops.ports import Citation
+from llmops.ports.model import Citation
 from llmops.safety.decide import cited_share, decide_input, decide_output
 from llmops.safety.policy import read_policy
 from llmops.safety.verdict import LAYERS, SEVERITY

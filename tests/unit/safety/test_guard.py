@@ -18,7 +18,7 @@ from llmops.adapters.scorer.guard import (
     policy_question,
 )
 from llmops.config.knowledge import SCORER_CATEGORIES
-from llmops.ports import Response, TokenScore
+from llmops.ports.model import Response, TokenScore
 from tests.unit.model import tiny_llama
 from tests.unit.safety import tiny_gemma
 

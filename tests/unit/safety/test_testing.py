@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from llmops.ports import GenerationSettings, Response
+from llmops.ports.model import GenerationSettings, Response
 from llmops.prompts.prompt import Prompt
 from llmops.safety import testing
 from llmops.safety.rates import rate, trials_needed

@@ -8,7 +8,7 @@ import time
 
 from llmops.adapters import catalog
 from llmops.config.compose import compose
-from llmops.ports import Message, ModelReference
+from llmops.ports.model import Message, ModelReference
 from llmops.prompts.prompt import check_prompt
 from llmops.serving.models import open_models
 from llmops.serving.settings import Batching, Share

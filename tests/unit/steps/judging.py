@@ -21,7 +21,7 @@ from llmops.evaluation import responses
 from llmops.execute import structure
 from llmops.plan.keys import read_settings
 from llmops.plan.kinds import Adapters, Outcome, Work
-from llmops.ports import Response, TokenScore
+from llmops.ports.model import Response, TokenScore
 
 STEP_KEY = "5e" * 32
 

@@ -11,7 +11,7 @@ from judging import Answerer, Bench, experiment, write_side
 from llmops.errors import ConfigError
 from llmops.execute import structure
 from llmops.plan.keys import read_settings
-from llmops.ports import ModelReference, Response
+from llmops.ports.model import ModelReference, Response
 from llmops.steps import evaluate, gate, predict
 
 ROWS = 40

@@ -14,7 +14,7 @@ from llmops.adapters import catalog
 from llmops.errors import BackendError, ConfigError
 from llmops.evaluation import judging
 from llmops.evaluation.judging import Asked, Case, Rubric
-from llmops.ports import GenerationSettings, Message, ModelReference
+from llmops.ports.model import GenerationSettings, Message, ModelReference
 from llmops.steps.judge import KIND
 from tests.fakes.loopback import cloud_on_loopback
 

@@ -19,7 +19,7 @@ from llmops.execute import structure
 from llmops.files import file_sha256
 from llmops.plan.keys import read_settings
 from llmops.plan.kinds import Work
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from llmops.prompts.prompt import Prompt, prompt_of_content
 from llmops.steps import deploy, evaluate, gate, safety, safety_test, say_hello
 

@@ -11,7 +11,7 @@ import pytest
 from judging import Answerer, Bench, experiment, write_side
 
 from llmops.errors import BackendError, ConfigError, DataError, Refused
-from llmops.ports import ModelReference
+from llmops.ports.model import ModelReference
 from llmops.prompts.prompt import Prompt
 from llmops.steps.predict import KIND, draw_examples
 
