@@ -58,7 +58,7 @@ class TransformersEncoder:
         self.description = f"{source}, mean of the last layer, {max_tokens} tokens a text"
 
     def encode(self, texts: Sequence[str], progress: Progress) -> NDArray[np.float32]:
-        """Return a row of length 1 for each text; see ``ports.Encoder``."""
+        """Return a row of length 1 for each text; see ``ports.model.Encoder``."""
         import numpy as np
 
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)

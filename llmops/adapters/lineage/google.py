@@ -32,7 +32,7 @@ def open_target(config: Mapping[str, Any], *, environment: Mapping[str, Any]) ->
 
 @dataclass(frozen=True)
 class GoogleLineage:
-    """See ``ports.LineageTarget``."""
+    """See ``ports.lineage.LineageTarget``."""
 
     parent: str
     environment: Mapping[str, Any]

@@ -21,7 +21,7 @@ def open_target(config: Mapping[str, Any]) -> HttpTarget:
 
 @dataclass(frozen=True)
 class HttpTarget:
-    """See ``ports.LineageTarget``."""
+    """See ``ports.lineage.LineageTarget``."""
 
     url: str
 

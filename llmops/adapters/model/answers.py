@@ -67,7 +67,7 @@ class Journal:
 
         Args:
             scratch: The folder of the step.
-            outlive: Lets a file of it outlive this machine; see ``ports.Store.keep``.
+            outlive: Lets a file of it outlive this machine; see ``ports.store.Store.keep``.
         """
         self._step = (scratch, outlive)
         found = {}
@@ -228,7 +228,7 @@ class KeptGenerator:
     def generate(
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
-        """Yield one response a chat, in order; see ``ports.Generator``."""
+        """Yield one response a chat, in order; see ``ports.model.Generator``."""
         deciding = asdict(settings)
         del deciding["batch_rows"]
         keys = [self._key("answer", chat, deciding) for chat in chats]
@@ -241,11 +241,11 @@ class KeptGenerator:
         yield from (found[key] for key in keys)
 
     def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
-        """Stream from the model itself; see ``ports.Generator``."""
+        """Stream from the model itself; see ``ports.model.Generator``."""
         return self.generator.stream(chat, settings)
 
     def score(self, pairs: Iterable[tuple[Chat, str]], progress: Progress) -> Iterator[TokenScore]:
-        """Yield the likelihood of each reference answer, in order; see ``ports.Generator``."""
+        """Yield the likelihood of each reference answer, in order; see ``Generator``."""
         listed = list(pairs)
         keys = [self._key("score", chat, answer) for chat, answer in listed]
         found = {key: TokenScore(**body) for key, body in self.kept.find(keys).items()}

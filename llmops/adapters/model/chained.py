@@ -45,7 +45,7 @@ class Parts:
 
 
 class ChainedGenerator:
-    """Answers by a chain; see ``ports.Generator``. It cannot score: its answer has many causes."""
+    """Answers by a chain; see ``Generator``. It cannot score: its answer has many causes."""
 
     can_score = False
 

@@ -69,7 +69,7 @@ def composed(plain: Generator, config: Mapping[str, Any], seams: Seams) -> Gener
 
 
 class SearchingGenerator:
-    """Lets the provider search for itself and cite what it finds; see ``ports.Generator``."""
+    """Lets the provider search for itself and cite what it finds; see ``ports.model.Generator``."""
 
     def __init__(self, inner: Generator) -> None:
         self.inner, self.can_score = inner, inner.can_score

@@ -44,7 +44,7 @@ class LocalExporter:
     cache: Path
 
     def export(self, model: ModelReference, adapter: Path | None, target: Path) -> Exported:
-        """Write the merged model into the new folder ``target``; see ``ports.Exporter``."""
+        """Write the merged model into the new folder ``target``; see ``Exporter``."""
         base = find(self.config, self.cache, verify=True)
         if model.base_sha256 not in (None, base.sha256):
             raise BackendError(

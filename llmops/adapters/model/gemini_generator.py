@@ -70,7 +70,7 @@ class GeminiGenerator:
     def generate(
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
-        """Yield one response a chat, in order; see ``ports.Generator``."""
+        """Yield one response a chat, in order; see ``ports.model.Generator``."""
         least = self.client.requests.batch_from_rows
         if least is not None and len(chats) >= least:
             jobs = BatchJobs(self.client, self.environment, self.target, self.style)
@@ -79,7 +79,7 @@ class GeminiGenerator:
             yield from self._online(chats, settings, progress)
 
     def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
-        """Yield the answer in pieces, then the whole response; see ``ports.Generator``.
+        """Yield the answer in pieces, then the whole response; see ``ports.model.Generator``.
 
         A stream that breaks off before its first piece is asked again; after that, it fails.
         """

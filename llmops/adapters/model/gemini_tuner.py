@@ -88,7 +88,7 @@ class GeminiTuner:
         self.bucket = Bucket(environment)
 
     def tune(self, request: TuningRequest, progress: Progress) -> Tuned:
-        """Tune; see ``ports.Tuner``."""
+        """Tune; see ``ports.model.Tuner``."""
         epochs = _epochs(request)
         limits = limits_of(self.model["base"])
         limits.check_settings(self.model)

@@ -83,7 +83,7 @@ class GoogleEvaluation:
     def generate(
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
-        """Yield one verdict a chat, in order, as JSON; see ``ports.Generator``."""
+        """Yield one verdict a chat, in order, as JSON; see ``ports.model.Generator``."""
         return in_order(
             lambda chat: self._verdict(chat, settings),
             chats,

@@ -17,7 +17,7 @@ Retrieve = Callable[[str], tuple[Passage, ...]]
 
 
 class GroundedGenerator:
-    """Answers with the passages that fit each question; see ``ports.Generator``."""
+    """Answers with the passages that fit each question; see ``ports.model.Generator``."""
 
     def __init__(self, inner: Generator, prompt: Prompt, retrieve: Retrieve, style: Style) -> None:
         self.inner, self.prompt, self.retrieve, self.style = inner, prompt, retrieve, style

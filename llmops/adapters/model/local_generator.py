@@ -74,7 +74,7 @@ class LocalGenerator:
     def generate(
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
-        """Yield one response a chat, in order; see ``ports.Generator``."""
+        """Yield one response a chat, in order; see ``ports.model.Generator``."""
         prompts = [self.encoder.prompt(chat) for chat in chats]
         room = self.context - settings.max_new_tokens
         fits = [i for i, prompt in enumerate(prompts) if len(prompt) <= room]
@@ -92,7 +92,7 @@ class LocalGenerator:
         yield from (done[i] for i in range(len(chats)))
 
     def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
-        """Yield the answer in pieces, then the whole response; see ``ports.Generator``.
+        """Yield the answer in pieces, then the whole response; see ``ports.model.Generator``.
 
         The work is done by a thread of its own, which holds the model until the answer is whole
         or the iterator is closed, so that the pieces may be taken by any thread.
@@ -128,7 +128,7 @@ class LocalGenerator:
         yield response
 
     def score(self, pairs: Iterable[tuple[Chat, str]], progress: Progress) -> Iterator[TokenScore]:
-        """Yield the likelihood of each reference answer, in order; see ``ports.Generator``."""
+        """Yield the likelihood of each reference answer, in order; see ``Generator``."""
         source, scored = iter(pairs), 0
         while window := list(islice(source, SCORE_WINDOW_ROWS)):
             examples = [self.encoder.example(chat, answer) for chat, answer in window]

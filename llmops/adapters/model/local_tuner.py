@@ -83,7 +83,7 @@ class LocalTuner:
         self.settings = _settings(model["tuner"])
 
     def tune(self, request: TuningRequest, progress: TuningProgress) -> Tuned:
-        """Tune; see ``ports.Tuner``."""
+        """Tune; see ``ports.model.Tuner``."""
         progress(0, None, "loading the base model")
         base = load_base(self.model, self.cache)
         progress(0, None, "encoding examples")

@@ -63,7 +63,7 @@ class OpenAIGenerator:
     def generate(
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
-        """Yield one response a chat, in order; see ``ports.Generator``."""
+        """Yield one response a chat, in order; see ``ports.model.Generator``."""
         return in_order(
             functools.partial(self._answer, settings=settings),
             chats,
@@ -72,7 +72,7 @@ class OpenAIGenerator:
         )
 
     def stream(self, chat: Chat, settings: GenerationSettings) -> Iterator[str | Response]:
-        """Yield the answer in pieces, then the whole response; see ``ports.Generator``.
+        """Yield the answer in pieces, then the whole response; see ``ports.model.Generator``.
 
         Asked once: what was said already cannot be asked for again.
         """
@@ -166,7 +166,7 @@ class _Grown:
 def request_body(
     model: str, chat: Chat, settings: GenerationSettings, max_tokens_field: str
 ) -> dict[str, Any]:
-    """Return the JSON of one request; roles are those of ``ports.Message``."""
+    """Return the JSON of one request; roles are those of ``ports.model.Message``."""
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": turn.role, "content": turn.text} for turn in chat],

@@ -142,7 +142,7 @@ class PalmGenerator:
     def generate(
         self, chats: Sequence[Chat], settings: GenerationSettings, progress: Progress
     ) -> Iterator[Response]:
-        """Yield one response a chat, in order; see ``ports.Generator``."""
+        """Yield one response a chat, in order; see ``ports.model.Generator``."""
         return in_order(
             lambda chat: self._answer(chat, settings),
             chats,

@@ -104,7 +104,7 @@ class FileRegistry:
         return self._version(name, version)
 
     def rollback(self, name: str, alias: str, *, reason: str) -> ModelVersion:
-        """Point ``alias`` at what it held before its last move; see ``ports.Registry``."""
+        """Point ``alias`` at what it held before its last move; see ``ports.registry.Registry``."""
         self._check_model(name)
         folder = self.root / name
         with _writing(folder):
@@ -114,14 +114,14 @@ class FileRegistry:
         return self._version(name, version)
 
     def drop_alias(self, name: str, alias: str, *, reason: str) -> None:
-        """Remove an alias; see ``ports.Registry``."""
+        """Remove an alias; see ``ports.registry.Registry``."""
         self._check_model(name)
         with _writing(self.root / name):
             before = self._held(name, alias)
             self._move(name, AliasMove(alias, before, None, reason, _now(), "drop"))
 
     def delete(self, name: str, version: int, *, reason: str) -> None:
-        """Delete a version that no alias points at; see ``ports.Registry``."""
+        """Delete a version that no alias points at; see ``ports.registry.Registry``."""
         folder = self.root / name
         self._check_version(name, str(version))
         with _writing(folder):

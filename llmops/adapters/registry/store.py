@@ -119,7 +119,7 @@ class StoreRegistry:
     def register(
         self, name: str, model: ModelReference, *, labels: Mapping[str, str], run_id: str
     ) -> ModelVersion:
-        """Register ``model``, or return the version that holds it; see ``ports.Registry``."""
+        """Register ``model``, or return the version that holds it; see ``Registry``."""
         check_name("model name", name)
         document = {
             "model": asdict(model),
@@ -142,7 +142,7 @@ class StoreRegistry:
         expected: int | None = ANY,
         forced: bool = False,
     ) -> ModelVersion:
-        """Point ``alias`` at ``version``; see ``ports.Registry``."""
+        """Point ``alias`` at ``version``; see ``ports.registry.Registry``."""
         check_name("alias", alias)
         if alias.isdecimal():
             raise ConfigError(f"alias '{alias}' is a number: it would read as a version")
@@ -158,7 +158,7 @@ class StoreRegistry:
         return self._changed(name, change).version(name, str(version))
 
     def rollback(self, name: str, alias: str, *, reason: str) -> ModelVersion:
-        """Point ``alias`` at what it held before its last move; see ``ports.Registry``."""
+        """Point ``alias`` at what it held before its last move; see ``ports.registry.Registry``."""
 
         def change(state: State) -> State:
             before = state.held(name, alias)
@@ -168,7 +168,7 @@ class StoreRegistry:
         return self._changed(name, change).version(name, alias)
 
     def drop_alias(self, name: str, alias: str, *, reason: str) -> None:
-        """Remove an alias; see ``ports.Registry``."""
+        """Remove an alias; see ``ports.registry.Registry``."""
 
         def change(state: State) -> State:
             before = state.held(name, alias)
@@ -177,7 +177,7 @@ class StoreRegistry:
         self._changed(name, change)
 
     def delete(self, name: str, version: int, *, reason: str) -> None:
-        """Delete a version that no alias points at; see ``ports.Registry``."""
+        """Delete a version that no alias points at; see ``ports.registry.Registry``."""
 
         def change(state: State) -> State:
             check_unaliased(state.version(name, str(version)))
@@ -190,7 +190,7 @@ class StoreRegistry:
     # ------------------------------------------------------------------ reading
 
     def get(self, name: str, alias_or_version: str) -> ModelVersion:
-        """Return one version, by its number or an alias; see ``ports.Registry``."""
+        """Return one version, by its number or an alias; see ``ports.registry.Registry``."""
         return self._state(name).version(name, alias_or_version)
 
     def list(self) -> Sequence[ModelVersion]:

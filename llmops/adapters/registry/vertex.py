@@ -97,7 +97,7 @@ class VertexRegistry:
     def register(
         self, name: str, model: ModelReference, *, labels: Mapping[str, str], run_id: str
     ) -> ModelVersion:
-        """Register ``model``, or return the version that already holds it; see ``ports.Registry``.
+        """Register ``model``, or return the version that already holds it; see ``Registry``.
 
         Raises:
             ConfigError: If Vertex AI takes no such name.
@@ -134,7 +134,7 @@ class VertexRegistry:
         expected: int | None = ANY,
         forced: bool = False,
     ) -> ModelVersion:
-        """Point ``alias`` at ``version``; see ``ports.Registry``.
+        """Point ``alias`` at ``version``; see ``ports.registry.Registry``.
 
         Raises:
             ConfigError: If the model or version is unknown, or Vertex AI takes no such alias.
@@ -156,7 +156,7 @@ class VertexRegistry:
         return self.get(name, str(version))
 
     def rollback(self, name: str, alias: str, *, reason: str) -> ModelVersion:
-        """Point ``alias`` at what it held before its last move; see ``ports.Registry``."""
+        """Point ``alias`` at what it held before its last move; see ``ports.registry.Registry``."""
         self._check_model(name)
         with self._turn(name) as turn:
             before = self._held(name, alias)
@@ -167,14 +167,14 @@ class VertexRegistry:
         return self.get(name, str(version))
 
     def drop_alias(self, name: str, alias: str, *, reason: str) -> None:
-        """Remove an alias; see ``ports.Registry``."""
+        """Remove an alias; see ``ports.registry.Registry``."""
         self._check_model(name)
         with self._turn(name) as turn:
             move = AliasMove(alias, self._held(name, alias), None, reason, _now(), "drop")
             self._move(name, turn, move)
 
     def delete(self, name: str, version: int, *, reason: str) -> None:
-        """Delete a version that no alias points at; see ``ports.Registry``.
+        """Delete a version that no alias points at; see ``ports.registry.Registry``.
 
         Vertex AI keeps the last version of a Model, so that its numbers go on from there.
         """
@@ -190,7 +190,7 @@ class VertexRegistry:
     # ------------------------------------------------------------------ reading
 
     def get(self, name: str, alias_or_version: str) -> ModelVersion:
-        """Return one version, by its number or an alias; see ``ports.Registry``."""
+        """Return one version, by its number or an alias; see ``ports.registry.Registry``."""
         self._check_model(name)
         versions = self._versions(name)
         for version in versions:
@@ -203,7 +203,7 @@ class VertexRegistry:
         )
 
     def history(self, name: str) -> Sequence[AliasMove]:
-        """Return what happened to this model, oldest first; see ``ports.Registry``."""
+        """Return what happened to this model, oldest first; see ``ports.registry.Registry``."""
         self._check_model(name)
         return [AliasMove(**move) for move in self._read(name).state.history]
 

@@ -48,7 +48,7 @@ POLICIES: Mapping[str, str] = {
 
 
 def open_llama_guard(config: Mapping[str, Any]) -> LlamaGuard:
-    """Open the guard of ``safety.scorer``; see ``ports.Scorer``.
+    """Open the guard of ``safety.scorer``; see ``ports.model.Scorer``.
 
     Raises:
         BackendError: If the model is not in the cache, or cannot be loaded.
@@ -57,7 +57,7 @@ def open_llama_guard(config: Mapping[str, Any]) -> LlamaGuard:
 
 
 def open_shieldgemma(config: Mapping[str, Any]) -> ShieldGemma:
-    """Open the guard of ``safety.scorer``; see ``ports.Scorer``.
+    """Open the guard of ``safety.scorer``; see ``ports.model.Scorer``.
 
     Raises:
         BackendError: If the model is not in the cache, or cannot be loaded.

@@ -49,7 +49,7 @@ class BucketStore:
     # ------------------------------------------------------------- objects
 
     def put(self, path: Path, kind: ArtifactKind, *, rows: int | None = None) -> Artifact:
-        """Publish ``path``, which is moved into the copies here; see ``ports.Store``."""
+        """Publish ``path``, which is moved into the copies here; see ``ports.store.Store``."""
         made = self.here.put(path, kind, rows=rows)
         for sha256 in sorted(self.here.parts(made) - {made.sha256}):
             self._upload(sha256)

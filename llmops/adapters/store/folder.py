@@ -55,7 +55,7 @@ class FolderStore:
     # ------------------------------------------------------------- objects
 
     def put(self, path: Path, kind: ArtifactKind, *, rows: int | None = None) -> Artifact:
-        """Publish ``path``, which is moved into the store; see ``ports.Store``."""
+        """Publish ``path``, which is moved into the store; see ``ports.store.Store``."""
         with disk_errors(self.root, setting=SETTING):
             if kind == "folder":
                 return self._put_folder(path)
