@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from llmops.api.safety import safety_test
     from llmops.api.static_site import Site, site
     from llmops.api.storage import verify_store
-    from llmops.api.sweeping import Sweep, SweepOptions, resume, show_sweep, sweep, sweeps
+    from llmops.api.sweep_plan import SweepOptions
+    from llmops.api.sweeping import Sweep, resume, show_sweep, sweep, sweeps
     from llmops.api.tuned import Import, import_model, tuned_models
 
 _MODULES = {
@@ -123,9 +124,9 @@ _MODULES = {
         "site",
     ),
     "storage": ("verify_store",),
+    "sweep_plan": ("SweepOptions",),
     "sweeping": (
         "Sweep",
-        "SweepOptions",
         "resume",
         "show_sweep",
         "sweep",

@@ -8,77 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import signal
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmops.adapters.catalog import open_store
-from llmops.api.leaderboard import Board, Decides, decides, figure_of, leaderboard
-from llmops.api.opening import adjusted, adjustments, graph_of
+from llmops.api.leaderboard import Board, Decides, leaderboard
 from llmops.api.past import Run, show
-from llmops.api.planning import EVERYTHING, check_budget, plan_members
 from llmops.api.running import run
-from llmops.config.identity import config_digest
-from llmops.config.project import workspace
-from llmops.config.remembered import checked
-from llmops.errors import BackendError, ConfigError, Interrupted, LlmopsError, Refused
-from llmops.files import write_text
-from llmops.lineage.run_folder import RunFolder, find_run
-from llmops.lineage.sweep import (
-    ENDED,
-    Member,
-    SweepFolder,
-    all_sweeps,
-    failed,
-    find_sweep,
-    finished,
-    member_id,
-    open_sweep,
-    sweep_id,
+from llmops.api.sweep_member import INTERRUPTED, OVER_BUDGET, Task, has_ended, run_member
+from llmops.api.sweep_plan import (
+    Prepared,
+    SweepOptions,
+    check_budget_of_all,
+    first_document,
+    prepare,
 )
-from llmops.plan.build import Plan, Selection
-from llmops.plan.side import Side, has_validation_rows, readers
+from llmops.config.project import workspace
+from llmops.errors import BackendError, ConfigError, Interrupted, LlmopsError, Refused
+from llmops.lineage.run_folder import RunFolder, find_run
+from llmops.lineage.sweep import ENDED, Member, SweepFolder, all_sweeps, find_sweep, open_sweep
+from llmops.plan.build import Selection
 from llmops.ports.store import Store
-from llmops.processes import still_running, this_process
-from llmops.secrecy import masked
-from llmops.steps import step_kinds
-
-if TYPE_CHECKING:
-    from llmops.config.compose import Composed
-    from llmops.config.sweep import HydraArguments
+from llmops.processes import this_process
 
 GRAVITY = (5, 4, 1, 2, 3)  # a sweep ends with the gravest exit code of its members
-PARENT_POLL_S = 0.5
-GRACE_S = 30.0  # for a member to note that it was interrupted
-WATCHER = "llmops sweep watcher"
-_at_work = threading.Lock()  # held while this process runs a member
-INTERRUPTED = "it was interrupted"
-OVER_BUDGET = "the budget of the sweep is used up"
 Watch = Callable[[SweepFolder], contextlib.AbstractContextManager[object]]
-
-
-@dataclass(frozen=True)
-class SweepOptions:
-    """How to run a sweep, beside its members.
-
-    ``score_on`` is the side that members are judged by; None for validation where every member
-    has validation rows, and test otherwise. ``metric`` and ``contestant`` are what decides; None
-    for the gate's first rule and its contestant.
-    """
-
-    limit: int | None = None
-    selection: Selection = EVERYTHING
-    budget: float | None = None
-    score_on: Side | None = None
-    metric: str | None = None
-    contestant: str | None = None
-    fail_fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,9 +87,9 @@ def sweep(
 
     options = options or SweepOptions()
     hydra = normalise(argv)
-    prepared = _prepare(hydra, options)
-    _check_budget(prepared, options)
-    folder = open_sweep(workspace(), prepared.id, _asked(prepared, options))
+    prepared = prepare(hydra, options)
+    check_budget_of_all(prepared, options)
+    folder = open_sweep(workspace(), prepared.id, first_document(prepared, options))
     with folder.running():
         return _carry_out(folder, prepared, options, watch)
 
@@ -156,7 +113,7 @@ def resume(name: str, *, watch: Watch = lambda folder: contextlib.nullcontext())
     from llmops.config.sweep import normalise
 
     argv = [*asked["flags"], *asked["overrides"]]
-    if _prepare(normalise(argv), options).id != folder.id:
+    if prepare(normalise(argv), options).id != folder.id:
         raise Refused(
             f"the config has changed since sweep {folder.id} began: its members would be others",
             hint="run it as a new sweep: python -m llmops run -m " + " ".join(asked["overrides"]),
@@ -193,159 +150,14 @@ def _read(folder: SweepFolder) -> Sweep:
     return Sweep(folder.path, document, tuple(members), board, final)
 
 
-# ------------------------------------------------------------------ what is asked
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A sweep that was checked: its id, its members (none yet of a search), how to decide."""
-
-    id: str
-    hydra: HydraArguments
-    argv: tuple[str, ...]
-    members: tuple[Member, ...]
-    by: Decides | None
-    score_on: Side
-    reads_test: bool
-    notes: tuple[str, ...]
-
-
-def _prepare(hydra: HydraArguments, options: SweepOptions) -> _Prepared:
-    search = hydra.sweeper != "basic"
-    composed = _checked_members(hydra, search=search)
-    side = options.score_on or _default_side(composed)
-    notes = []
-    if options.score_on is None and side == "test" and _reads_test(composed[0]):
-        notes.append(
-            "a member has no validation rows, so members are scored on test rows: the chosen "
-            "one's figure is a little too good"
-        )
-    configs = [_adjusted(one.config, options.limit, side) for one in composed]
-    by = decides(configs[0], options.metric, options.contestant)
-    members = () if search else _members(composed, configs)
-    identity = {
-        "members": [config_digest(config) for config in configs],
-        "search": [list(hydra.overrides)] if search else [],
-        "selection": asdict(options.selection),
-        "decides": [side, by and asdict(by)],
-    }
-    names = sorted({str(config["name"]) for config in configs})
-    name = names[0] if len(names) == 1 else "several"
-    argv = (*_with_multirun(hydra.flags), *_directed(hydra, by))
-    return _Prepared(
-        sweep_id(name, identity),
-        hydra,
-        argv,
-        members,
-        by,
-        side,
-        _reads_test(composed[0]),
-        tuple(notes),
-    )
-
-
-def _checked_members(hydra: HydraArguments, *, search: bool) -> list[Composed]:
-    from llmops.config.sweep import members, search_members
-    from llmops.config.validate import validate_each
-
-    listed = search_members(hydra.overrides) if search else members(hydra.overrides)
-    return validate_each(listed, wiring=graph_of)
-
-
-def _members(
-    composed: Sequence[Composed], configs: Sequence[Mapping[str, Any]]
-) -> tuple[Member, ...]:
-    return tuple(
-        Member(
-            member_id(number, one.overrides),
-            number,
-            one.overrides,
-            config_digest=config_digest(config),
-            experiment=config["name"],
-        )
-        for number, (one, config) in enumerate(zip(composed, configs, strict=True), 1)
-    )
-
-
-def _with_multirun(flags: Sequence[str]) -> list[str]:
-    return list(flags) if "--multirun" in flags else ["--multirun", *flags]
-
-
-def _directed(hydra: HydraArguments, by: Decides | None) -> list[str]:
-    """Add the direction of the metric to a search that was not told one."""
-    key = "hydra.sweeper.direction"
-    if hydra.sweeper != "optuna" or hydra.chosen(key) is not None:
-        return list(hydra.overrides)
-    if by is None:
-        raise ConfigError(
-            "a search needs a figure, and this experiment evaluates nothing",
-            hint="list the members instead: run -m KEY=A,B without hydra/sweeper",
-        )
-    better = "minimize" if by.definition.better == "lower" else "maximize"
-    return [*hydra.overrides, f"{key}={better}"]
-
-
-def _default_side(composed: Sequence[Composed]) -> Side:
-    return "validation" if all(has_validation_rows(one.config) for one in composed) else "test"
-
-
-def _reads_test(composed: Composed) -> bool:
-    config = composed.config
-    return bool(readers(config["pipeline"], step_kinds(config["project"]["steps"])))
-
-
-def _adjusted(config: Mapping[str, Any], limit: int | None, side: Side) -> Mapping[str, Any]:
-    return adjusted(config, adjustments(config, limit, side))
-
-
-def _asked(prepared: _Prepared, options: SweepOptions) -> dict[str, Any]:
-    return {
-        "flags": list(_with_multirun(prepared.hydra.flags)),
-        "overrides": [masked(text) for text in prepared.hydra.overrides],
-        "options": asdict(options),
-        "sweeper": prepared.hydra.sweeper,
-        "score_on": prepared.score_on,
-        "decides": prepared.by and asdict(prepared.by),
-        "notes": list(prepared.notes),
-        "status": "running",
-        "final": None,
-    }
-
-
-def _check_budget(prepared: _Prepared, options: SweepOptions) -> None:
-    """Refuse a sweep whose members together may cost more than the budget, before any starts.
-
-    What a search asks for is known only as it goes: there each member is checked as it starts.
-    """
-    if not prepared.members:
-        return
-    budgets = [
-        (checked(member.overrides).config.get("env") or {}).get("budget")
-        for member in prepared.members
-    ]
-    if options.budget is None and not any(budget is not None for budget in budgets):
-        return
-    plans = plan_members(
-        prepared.hydra.overrides,
-        limit=options.limit,
-        selection=options.selection,
-        against="store",
-        score_on=prepared.score_on,
-    )
-    check_budget(plans, options.budget)
-
-
-# -------------------------------------------------------------- carrying it out
-
-
 def _carry_out(
-    folder: SweepFolder, prepared: _Prepared, options: SweepOptions, watch: Watch
+    folder: SweepFolder, prepared: Prepared, options: SweepOptions, watch: Watch
 ) -> Sweep:
     folder.go_on()
     again = bool(options.selection.force or options.selection.start)
     _write_waiting(folder, prepared, again=again)
     folder.note(status="running", stopped=None)
-    task = _Task(folder.path, options, prepared.score_on, prepared.by, this_process())
+    task = Task(folder.path, options, prepared.score_on, prepared.by, this_process())
     problem = None
     with watch(folder):
         try:
@@ -392,7 +204,7 @@ def _noted(final: Run, board: Board | None) -> dict[str, Any]:
     }
 
 
-def _launch(prepared: _Prepared, task: _Task) -> None:
+def _launch(prepared: Prepared, task: Task) -> None:
     from llmops.config.sweep import launch
 
     try:
@@ -409,7 +221,7 @@ def _launch(prepared: _Prepared, task: _Task) -> None:
         ) from exc
 
 
-def _write_waiting(folder: SweepFolder, prepared: _Prepared, *, again: bool) -> None:
+def _write_waiting(folder: SweepFolder, prepared: Prepared, *, again: bool) -> None:
     """Write the members that are to run; what ended with the same config stays."""
     known = {member.id: member for member in folder.members()}
     if again:
@@ -417,17 +229,8 @@ def _write_waiting(folder: SweepFolder, prepared: _Prepared, *, again: bool) -> 
             folder.write(replace(member, status="waiting"))
     for member in prepared.members:
         before = known.get(member.id)
-        if again or not (before and _ended(before, member.config_digest)):
+        if again or not (before and has_ended(before, member.config_digest)):
             folder.write(member)
-
-
-def _ended(member: Member, digest: str | None) -> bool:
-    if member.status not in ENDED or member.config_digest != digest or member.run_id is None:
-        return False
-    try:
-        return bool(show(member.run_id).record["config_digest"] == digest)
-    except ConfigError:  # its folder is gone
-        return False
 
 
 def _board(members: Sequence[Member], by: Decides | None, store: Store) -> Board | None:
@@ -447,7 +250,7 @@ def _store_of(members: Sequence[Member]) -> Store:
 
 
 def _final(
-    folder: SweepFolder, prepared: _Prepared, options: SweepOptions, board: Board | None
+    folder: SweepFolder, prepared: Prepared, options: SweepOptions, board: Board | None
 ) -> Run | None:
     """Run the chosen member once more, on the test side: its tuning is in the store."""
     if board is None or board.chosen is None or not prepared.reads_test:
@@ -487,163 +290,3 @@ def _write_page(ended: Sweep, store: Store) -> None:
         ended.final.record if ended.final else None,
         store.scratch(CACHE),
     )
-
-
-# ------------------------------------------------------------------- one member
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What every member is told; it crosses to the processes of a launcher."""
-
-    folder: Path
-    options: SweepOptions
-    score_on: Side
-    by: Decides | None
-    parent: Mapping[str, Any]  # the sweep's process
-
-
-def run_member(task: _Task, overrides: Sequence[str]) -> float | str | None:
-    """Run one member, unless it ran before, and note what came of it; its errors stay its own.
-
-    Returns:
-        The figure that a search learns from; None if there is none; ``stop`` to end a search.
-    """
-    from llmops.config.search import STOP
-
-    folder = SweepFolder(task.folder)
-    if folder.stopped() is not None:
-        return STOP
-    with _ends_with(task.parent):
-        member = _claim(folder, task, tuple(overrides))
-        if member.status in ENDED:
-            return member.value
-        member = _attempt(folder, task, member)
-    if member.status == "failed" and task.options.fail_fast:
-        folder.stop(f"member {member.id} failed, and --fail-fast was given")
-    return member.value
-
-
-def _claim(folder: SweepFolder, task: _Task, overrides: tuple[str, ...]) -> Member:
-    """Return this member's entry: as it ended before, or as one that starts now."""
-    with folder.ledger():
-        members = folder.members()
-        found = next((one for one in members if one.overrides == overrides), None)
-        digest = _digest(overrides, task)
-        if found is not None and _ended(found, digest):
-            return found
-        number = found.number if found else 1 + max((one.number for one in members), default=0)
-        started = Member(
-            found.id if found else member_id(number, overrides),
-            number,
-            overrides,
-            status="running",
-            config_digest=digest,
-            process=this_process(),
-        )
-        return folder.write(started)
-
-
-def _digest(overrides: Sequence[str], task: _Task) -> str | None:
-    try:
-        config = checked(overrides).config
-        return config_digest(_adjusted(config, task.options.limit, task.score_on))
-    except LlmopsError:  # told when it runs
-        return None
-
-
-def _attempt(folder: SweepFolder, task: _Task, member: Member) -> Member:
-    progress = _Progress(folder, member)
-    try:
-        made = run(
-            member.overrides,
-            limit=task.options.limit,
-            selection=task.options.selection,
-            score_on=task.score_on,
-            promote="nothing",
-            on_plan=functools.partial(_reserve, folder, task, progress),
-            on_start=progress.started,
-            on_event=progress.event,
-        )
-    except Interrupted as exc:
-        folder.stop(INTERRUPTED)
-        return folder.write(replace(failed(progress.member, exc), status="interrupted"))
-    except LlmopsError as exc:
-        return folder.write(failed(progress.member, exc))
-    except Exception as exc:  # noqa: BLE001 - a bug in one member must not end the others
-        log = folder.path / "members" / f"{member.id}.log"
-        write_text(log, masked(traceback.format_exc()))
-        bug = LlmopsError(f"{type(exc).__name__}: {exc}", hint=f"this is a bug; see {log}")
-        return folder.write(failed(progress.member, bug))
-    figure = figure_of(made.record, task.by).get("value")
-    return folder.write(
-        replace(finished(progress.member, made.record, made.exit_code), value=figure)
-    )
-
-
-class _Progress:
-    """Writes what a member does into its file, once a step."""
-
-    def __init__(self, folder: SweepFolder, member: Member) -> None:
-        self.folder = folder
-        self.member = member
-
-    def started(self, run_folder: Path) -> None:
-        self._write(run_id=run_folder.name, experiment=run_folder.parent.name)
-
-    def event(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "start":
-            self._write(step=event["step"])
-
-    def reserved(self, money: float | None) -> None:
-        self._write(money=money)
-
-    def _write(self, **changes: Any) -> None:
-        self.member = self.folder.write(replace(self.member, **changes))
-
-
-def _reserve(folder: SweepFolder, task: _Task, progress: _Progress, plan: Plan) -> None:
-    """Put aside what this member may cost, if the sweep's budget still allows it.
-
-    Raises:
-        Refused: If it does not; no further member starts then.
-    """
-    money = plan.estimate.total.money if plan.estimate else None
-    budget = task.options.budget
-    with folder.ledger():
-        if budget is not None and money is not None:
-            others = [one for one in folder.members() if one.id != progress.member.id]
-            spent = sum(one.money or 0.0 for one in others)
-            if money.value is None or spent + money.value > budget:
-                folder.stop(OVER_BUDGET)
-                lacks = "; ".join(money.unknown) or f"{money.value:,.2f} more"
-                raise Refused(
-                    f"the members so far may cost {spent:,.2f} of {budget:,.2f}, and this one: "
-                    f"{lacks}",
-                    hint="raise or drop --budget; what has run is kept",
-                )
-        progress.reserved(money.value if money else None)
-
-
-@contextlib.contextmanager
-def _ends_with(parent: Mapping[str, Any]) -> Iterator[None]:
-    """End this process, which a launcher keeps for members, when the sweep's process is gone.
-
-    In the sweep's own process there is nothing to watch; from another machine it is not seen. A
-    member at work is interrupted first and notes it.
-    """
-    if parent == this_process() or still_running(parent) is None:
-        yield
-        return
-    if not any(thread.name == WATCHER for thread in threading.enumerate()):
-        threading.Thread(target=_watch, args=(parent,), daemon=True, name=WATCHER).start()
-    with _at_work:
-        yield
-
-
-def _watch(parent: Mapping[str, Any]) -> None:
-    while still_running(parent) is not False:
-        time.sleep(PARENT_POLL_S)
-    os.kill(os.getpid(), signal.SIGTERM)
-    _at_work.acquire(timeout=GRACE_S)
-    os._exit(128 + signal.SIGTERM)  # a pool's process would wait for its next member for ever
