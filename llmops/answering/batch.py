@@ -181,7 +181,11 @@ def _answer_part(questions: Sequence[str | None], answering: Answering, place: P
     asked = [one for one in questions if one is not None]
     found = iter(answering(asked) if asked else [])
     answers = [_no_question() if one is None else next(found) for one in questions]
-    errors = [one["response_error"] for one in answers]
+    errors = [
+        one["response_error"]
+        for one, question in zip(answers, questions, strict=True)
+        if question is not None
+    ]
     if asked and all(errors):
         raise BackendError(
             f"every one of {len(asked)} requests failed: {errors[0]}",
@@ -280,9 +284,11 @@ def _readable(source: Path) -> Iterator[None]:
     """Turn what reading a file may raise into one error that names the file."""
     import pyarrow as pa
 
+    if source.is_dir():
+        raise ConfigError(f"{source} cannot be read (it is a folder)")
     try:
         yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as exc:
+    except (FileNotFoundError, PermissionError) as exc:
         raise ConfigError(f"{source} cannot be read ({exc.strerror})") from exc
     except (UnicodeDecodeError, csv.Error, pa.ArrowInvalid) as exc:
         raise DataError(f"{source} cannot be read: {exc}") from exc
@@ -324,7 +330,7 @@ def _write_csv(source: Path, answers: Iterator[dict[str, Any]], target: Path) ->
         writer = csv.DictWriter(file, [*_columns(source), *FIELDS], extrasaction="ignore")
         writer.writeheader()
         for row, one in zip(_rows(source), answers, strict=True):
-            writer.writerow({**row, **_flat(one)})
+            writer.writerow({**_flat(row), **_flat(one)})
 
 
 def _write_parquet(source: Path, answers: Iterator[dict[str, Any]], target: Path) -> None:
@@ -363,11 +369,15 @@ def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: orjson.dumps(value).decode() if isinstance(value, dict | list) else value
-        for name, value in answer.items()
-    }
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a cell of a table can hold: JSON of what has parts, hex of bytes."""
+    return {name: _cell(value) for name, value in row.items()}
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return orjson.dumps(value, default=_plain).decode()
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def _plain(value: Any) -> str:

@@ -348,7 +348,7 @@ def _agreement(rule: Rule, metrics: Mapping[str, Any]) -> list[Reason]:
 
 def _judged(rule: Rule, metrics: Mapping[str, Any], contestant: str) -> Reason:
     if rule.beyond_control:
-        return _beyond_control(rule, metrics)
+        return _beyond_control(rule, metrics, contestant)
     if rule.other is not None:
         return _compared(rule, rule.other, metrics, contestant)
     return _own_figure(rule, metrics, contestant)
@@ -360,13 +360,13 @@ def _limit(rule: Rule) -> float | None:
     return rule.at_most if rule.at_most is not None else rule.at_least
 
 
-def _beyond_control(rule: Rule, metrics: Mapping[str, Any]) -> Reason:
+def _beyond_control(rule: Rule, metrics: Mapping[str, Any], contestant: str) -> Reason:
     claims = [one for one in metrics.get("claims") or () if one.get("metric") == rule.metric]
     if not claims:
         text = "there is no control: choose pipeline=tuning_control and its contestant"
         return _refuse(rule.name, text, 0.0)
     claim = claims[0]
-    lower = METRICS[rule.metric].better == "lower" if rule.metric in METRICS else False
+    lower = _kind(rule, metrics, contestant).better == "lower"
     bound = _number(claim.get("high" if lower else "low"))
     passed = claim.get("holds") is True
     return Reason(
@@ -388,8 +388,11 @@ def _compared(rule: Rule, other: str, metrics: Mapping[str, Any], contestant: st
     found = _at(pairs, rule.metric, contestant)
     difference = _number(_at(found, "difference"))
     bound = _number(_at(found, "high" if kind.better == "lower" else "low"))
-    if difference is None or bound is None or kind.better is None:
+    if difference is None or bound is None:
         return _missing(rule, found, f"the difference in {rule.metric} from {other}", contestant)
+    if kind.better is None:
+        text = f"neither more nor less {rule.metric} is better: judge it with at_least or at_most"
+        return _refuse(rule.name, text, rule.by)
     sign = -1 if kind.better == "lower" else 1
     if rule.better_than is not None:
         limit, passed = rule.by, sign * bound > rule.by

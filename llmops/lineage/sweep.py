@@ -79,13 +79,12 @@ class SweepFolder:
             BackendError: If the system refuses for now.
         """
         try:
-            asked: dict[str, Any] = json.loads(read_text(self.path / "sweep.json"))
+            return _object(self.path / "sweep.json")
         except (OSError, ValueError) as exc:
             raise ConfigError(
                 f"{self.path} holds no readable sweep ({exc})",
                 hint="python -m llmops sweeps list",
             ) from exc
-        return asked
 
     def note(self, **changes: Any) -> dict[str, Any]:
         """Change entries of ``sweep.json`` and return it."""
@@ -107,7 +106,7 @@ class SweepFolder:
         found = []
         for path in (self.path / "members").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                found.append(_member(json.loads(read_text(path)), path.stem))
+                found.append(_member(_object(path), path.stem))
         if not found:
             found = _members_of_first_release(self.asked())
         return sorted(found, key=lambda member: (member.number, member.id))
@@ -257,6 +256,13 @@ def _began(sweep: SweepFolder) -> str:
 
 
 _FIELDS = frozenset(Member.__dataclass_fields__)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = json.loads(read_text(path))
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
 
 
 def _member(document: Mapping[str, Any], stem: str) -> Member:

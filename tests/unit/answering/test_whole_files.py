@@ -246,6 +246,13 @@ def test_when_every_request_of_a_part_fails_the_work_stops_and_can_go_on(tmp_pat
     assert answer_file(job(tmp_path), Answering(), quiet).rows == 10
 
 
+def test_what_failed_is_told_by_a_row_that_was_asked(tmp_path):
+    rows = [{"question": " "}, {"question": "q"}]
+    with pytest.raises(BackendError) as told:
+        answer_file(job(tmp_path, rows=rows), Answering(error="503"), quiet)
+    assert told.value.problem == "every one of 1 requests failed: 503 for q"
+
+
 @pytest.mark.parametrize(
     ("change", "problem", "hint"),
     [
@@ -458,6 +465,24 @@ def test_a_csv_file_has_the_columns_of_the_first_row(tmp_path):
     written = read_csv(one.target)
     assert list(written[0]) == ["question", "n", *FIELDS]
     assert [(row["question"], row["n"]) for row in written] == [("q0", "7"), ("q1", "")]
+
+
+def test_csv_has_json_of_what_a_rows_cell_has_parts_of_and_hex_of_bytes(tmp_path):
+    rows = [{"question": "q0", "tags": [{"n": "ä"}, {"n": None}], "raw": b"\x00\xff"}]
+    one = job(tmp_path, ".parquet", ".csv", rows=rows)
+    answer_file(one, Answering(), quiet)
+    (row,) = read_csv(one.target)
+    assert row["tags"] == '[{"n":"ä"},{"n":null}]'
+    assert row["raw"] == "00ff"
+
+
+@pytest.mark.parametrize("source", WRITE)
+def test_a_source_that_is_a_folder_is_told(tmp_path, source):
+    place = tmp_path / f"rows{source}"
+    place.mkdir()
+    with pytest.raises(ConfigError) as told:
+        answer_file(job(tmp_path, source), Answering(), quiet)
+    assert told.value.problem == f"{place} cannot be read (it is a folder)"
 
 
 def test_empty_lines_between_json_lines_are_no_rows(tmp_path):

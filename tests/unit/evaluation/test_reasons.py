@@ -306,10 +306,11 @@ def test_a_claim_is_told_in_its_own_words_with_the_end_that_speaks_least_for_it(
     ]
 
 
-def test_a_claim_on_a_projects_own_metric_is_judged():
-    own = figures("stars", value=3.0, unit="stars", better="higher")
+@pytest.mark.parametrize(("better", "bound"), [("higher", -0.3), ("lower", -0.1)])
+def test_a_claim_on_a_projects_own_metric_is_judged(better, bound):
+    own = figures("stars", value=3.0, unit="stars", better=better)
     assert judged(Rule("stars", beyond_control=True), **own, claims=[claim("stars")]) == [
-        Reason("stars beyond_control", -0.2, -0.3, 0.0, True, "stars")
+        Reason("stars beyond_control", -0.2, bound, 0.0, True, "stars")
     ]
 
 
@@ -371,7 +372,8 @@ def test_a_difference_in_an_own_metric_without_a_better_side_refuses():
     own = figures("stars", value=3.0, better=None)
     found = differences("stars", difference=0.5, low=0.25, high=0.75)
     (reason,) = judged(Rule("stars", better_than="untuned"), **own, paired=found)
-    assert (reason.passed, reason.observed, reason.bound) == (False, None, None)
+    text = "neither more nor less stars is better: judge it with at_least or at_most"
+    assert reason == Reason("stars better_than untuned", None, None, 0.0, False, text)
 
 
 def test_an_own_metric_that_only_another_contestant_has_is_missing():

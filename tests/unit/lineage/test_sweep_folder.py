@@ -113,7 +113,11 @@ def test_a_member_whose_figure_is_no_number_is_not_written(folder):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"id": "half', b"\xff", b'{"id": "no overrides"}', b'{"overrides": 5}']
+    "content",
+    [
+        *(b"", b'{"id": "half', b"\xff", b'{"id": "no overrides"}', b'{"overrides": 5}'),
+        *(b"[]", b"null", b"5", b'"overrides"'),
+    ],
 )
 def test_a_torn_member_file_is_as_if_it_were_not_there(folder, content):
     folder.write(member(1, status="succeeded"))
@@ -286,9 +290,10 @@ def test_a_beginning_that_fits_several_sweeps_names_them(tmp_path, folder):
     assert find_sweep(tmp_path, "words-second") == other
 
 
-def test_a_torn_sweep_is_listed_last_and_can_be_asked_for_anew(tmp_path, folder):
+@pytest.mark.parametrize("content", ['{"id": ', "[]", "null"])
+def test_a_torn_sweep_is_listed_last_and_can_be_asked_for_anew(tmp_path, folder, content):
     torn = open_sweep(tmp_path, "words-torn", ASKED)
-    (torn.path / "sweep.json").write_text('{"id": ')
+    (torn.path / "sweep.json").write_text(content)
     assert [one.id for one in all_sweeps(tmp_path)] == [folder.id, torn.id]
     with pytest.raises(ConfigError, match="holds no readable sweep") as told:
         torn.asked()
