@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from llmops.adapters.store import fsspec as adapter
+from llmops.adapters.store import gcs
 from llmops.adapters.store.address import read_text
 from llmops.adapters.store.blobs import Blob
 from llmops.adapters.store.bucket import copies
@@ -166,6 +167,7 @@ def test_each_file_system_says_in_its_own_way_when_an_object_was_made(details, m
 # ---------------------------------------------------------------------- addresses
 
 
+@pytest.mark.usefixtures("ascii_locale")
 def test_a_text_is_read_at_a_path(tmp_path):
     (tmp_path / "x.json").write_text("ä", "utf-8")
     assert read_text(str(tmp_path / "x.json"), tmp_path) == "ä"
@@ -173,10 +175,25 @@ def test_a_text_is_read_at_a_path(tmp_path):
         read_text(str(tmp_path / "y.json"), tmp_path)
 
 
-def test_a_text_is_read_in_the_workspace_s_copy_before_its_bucket(tmp_path):
-    copy = copies(tmp_path, "memory://no-such-bucket").put_text('"mine"')
-    uri = f"memory://no-such-bucket/objects/{copy.sha256[:2]}/{copy.sha256}"
-    assert read_text(uri, tmp_path) == '"mine"'
+@pytest.mark.usefixtures("ascii_locale")
+@pytest.mark.parametrize("place", ["memory://no-such-bucket", "memory://no-such/objects/of/ours"])
+def test_a_text_is_read_in_the_workspace_s_copy_before_its_bucket(tmp_path, place):
+    copy = copies(tmp_path, place).put_text('"ä"')
+    uri = f"{place}/objects/{copy.sha256[:2]}/{copy.sha256}"
+    assert read_text(uri, tmp_path) == '"ä"'
+
+
+def test_an_address_is_never_taken_for_a_path_of_this_machine(tmp_path):
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(DamagedObject, match="there is nothing at memory://"):
+        read_text(f"memory:/{tmp_path}/x", tmp_path)
+
+
+def test_a_text_in_a_google_bucket_is_asked_of_cloud_storage(tmp_path, monkeypatch):
+    monkeypatch.setattr(gcs, "read_text", {"gs://bucket/objects/ab/abc": "ä"}.get)
+    assert read_text("gs://bucket/objects/ab/abc", tmp_path) == "ä"
+    with pytest.raises(DamagedObject, match="there is nothing at gs://bucket/objects/ab/abd"):
+        read_text("gs://bucket/objects/ab/abd", tmp_path)
 
 
 def test_a_text_is_read_at_its_address_and_a_missing_one_is_told(tmp_path):
