@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pytest
 
+from llmops import execute as module
+from llmops.adapters.store.bucket import BucketStore
 from llmops.adapters.store.folder import FolderStore
 from llmops.errors import ConfigError, DataError
 from llmops.execute import Task, execute, structure
 from llmops.plan.graph import Edge, Node
-from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, leaf
+from llmops.plan.keys import step_key
+from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
+from llmops.ports import IndexEntry
+from tests.fakes.blobs import MemoryBlobs
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,13 @@ CONFIG = {
     "names": ["a", "b"],
     "table": {"x": 1},
 }
+LEAVES = {
+    "text.word": "hi",
+    "limits": {"low": 1, "high": None},
+    "names": ["a", "b"],
+    "table": {"x": 1},
+}
+SETTINGS = Settings("hi", Limits(1.0, None), ("a", "b"), {"x": 1.0})
 CLOSED = Adapters(*(lambda *_: pytest.fail("no seam should be opened") for _ in range(6)))
 
 
@@ -67,6 +81,95 @@ def test_a_step_publishes_its_outputs_and_records_them_under_its_key(store):
     assert done.entry.outputs["out"].rows == 1
 
 
+def test_the_entry_of_a_step_says_all_of_it(store, monkeypatch):
+    class Clock:
+        monotonic = iter((10.0, 11.23456)).__next__
+
+    monkeypatch.setattr(module, "time", Clock)
+    made = store.put_text('"in"')
+    kind = replace(
+        KIND,
+        revision=7,
+        takes=(Port("in", "json"),),
+        source=lambda settings, adapters: Source({"table": "v1"}),
+    )
+    due = Task(Node("step", kind, {"in": Edge("before", "out")}), CONFIG, "run-1", {"in": made})
+    done = do(due, store).entry
+    assert done == IndexEntry(
+        key=step_key(kind, LEAVES, {"in": made.sha256}, {"table": "v1"}),
+        step="step",
+        kind="write",
+        revision=7,
+        settings=LEAVES,
+        inputs={"in": made.sha256},
+        source={"table": "v1"},
+        outputs={"out": store.find(done.outputs["out"].sha256)},
+        facts={"word": "hi"},
+        run_id="run-1",
+        seconds=1.235,
+    )
+
+
+def test_a_step_is_given_all_that_it_works_with(store):
+    given = []
+
+    def note(work):
+        given.append(work)
+        return write_word(work)
+
+    def progress(done, total, note="", *, loss=None):
+        pass
+
+    made = store.put_text('"in"')
+    kind = replace(KIND, run=note, takes=(Port("in", "json"),))
+    due = Task(Node("step", kind, {"in": Edge("before", "out")}), CONFIG, "run-1", {"in": made})
+    key = execute(due, store, CLOSED, progress).entry.key
+    (work,) = given
+    assert work == Work(
+        step="step",
+        key=key,
+        run_id="run-1",
+        settings=SETTINGS,
+        inputs={"in": store.local_path(made)},
+        digests={"in": made.sha256},
+        outputs={"out": work.outputs["out"]},
+        adapters=CLOSED,
+        progress=progress,
+        scratch=store.root / "scratch" / key,
+        experiment="mine",
+        keep=work.keep,
+    )
+    assert work.outputs["out"].name == "out.json"
+
+
+def test_what_a_step_keeps_of_its_scratch_is_kept_under_its_key(tmp_path):
+    blobs, told = MemoryBlobs(), []
+
+    def keep(work):
+        (work.scratch / "checkpoint").write_text("half")
+        work.keep(work.scratch / "checkpoint")
+        told.append((work.scratch, work.keep, dict(blobs.objects)))
+        return write_word(work)
+
+    taken_over = []
+    adapters = replace(CLOSED, take_over=lambda *given: taken_over.append(given))
+    store = BucketStore(blobs, tmp_path, lease_s=5)
+    due = task(replace(KIND, run=keep))
+    key = execute(due, store, adapters, lambda *_: None).entry.key
+    ((scratch, kept, objects),) = told
+    assert objects[f"scratch/{key}/checkpoint"] == b"half"
+    assert taken_over == [(scratch, kept)]
+
+
+def test_a_result_counts_though_its_temporary_folder_cannot_be_removed(store, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    assert not do(task(), store).cached
+    assert do(task(), store).cached
+
+
 def test_a_second_time_nothing_is_done(store):
     first = do(task(), store)
     second = do(replace(task(), run_id="run-2"), store)
@@ -83,6 +186,20 @@ def test_a_hit_that_does_not_hold_any_more_is_done_again(store):
     kind = replace(KIND, verify=lambda settings, adapters, facts: facts["word"] != "hi")
     do(task(kind), store)
     assert not do(task(kind), store).cached
+
+
+@pytest.mark.parametrize("asked", ["source", "verify"])
+def test_the_outside_world_is_asked_with_the_step_s_settings_and_adapters(store, asked):
+    given = []
+    answers = {
+        "source": lambda *told: given.append(told) or Source({}),
+        "verify": lambda *told: given.append(told) or True,
+    }
+    kind = replace(KIND, **{asked: answers[asked]})
+    do(task(kind), store)
+    assert do(task(kind), store).cached
+    assert given[-1] == (SETTINGS, CLOSED, {"word": "hi"})[: len(given[-1])]
+    assert len(given[-1]) == {"source": 2, "verify": 3}[asked]
 
 
 def test_what_the_outside_world_says_enters_the_key(store):
@@ -110,8 +227,10 @@ def test_a_done_step_leaves_no_scratch(store):
 
 
 def test_a_step_that_forgets_an_output_is_a_bug_with_a_name(store):
-    with pytest.raises(RuntimeError, match="write did not write out"):
-        do(task(replace(KIND, run=lambda work: Outcome())), store)
+    ports = tuple(Port(name, "json") for name in ("one", "two", "out"))
+    with pytest.raises(RuntimeError) as caught:
+        do(task(replace(KIND, gives=ports, run=write_word)), store)
+    assert str(caught.value) == "step kind write did not write one, two"
 
 
 def test_inputs_are_given_as_verified_paths(store):
@@ -131,17 +250,26 @@ def test_inputs_are_given_as_verified_paths(store):
 
 
 def test_settings_are_structured_into_their_types():
-    settings = structure(
-        KIND,
-        {"text.word": "w", "limits": {"low": 1, "high": None}}
-        | {"names": ["a"], "table": {"x": 1}},
-    )
-    assert settings == Settings("w", Limits(1.0, None), ("a",), {"x": 1.0})
+    assert structure(KIND, LEAVES) == SETTINGS
+
+
+def test_an_optional_setting_that_the_config_lacks_is_null():
+    @dataclass(frozen=True)
+    class Optional:
+        word: str = leaf("text.word")
+        end: str | None = leaf("text.end", optional=True)
+
+    kind = replace(KIND, settings=Optional)
+    assert structure(kind, {"text.word": "hi"}) == Optional("hi", None)
+    assert structure(kind, {"text.word": "hi", "text.end": "!"}) == Optional("hi", "!")
+    with pytest.raises(KeyError, match=r"text\.word"):
+        structure(kind, {"text.end": "!"})
 
 
 def test_a_value_that_does_not_fit_is_a_config_error_that_names_the_field():
-    with pytest.raises(ConfigError, match="low"):
-        structure(
-            KIND,
-            {"text.word": "w", "limits": {"low": "x", "high": None}} | {"names": [], "table": {}},
-        )
+    with pytest.raises(ConfigError) as caught:
+        structure(KIND, LEAVES | {"limits": {"low": "x", "high": None}})
+    assert caught.value.problem == (
+        "the settings of write do not fit: Expected `float`, got `str` - at `$.limits.low`"
+    )
+    assert caught.value.hint == "it reads limits, names, table, text.word"
