@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pytest
+from filelock import FileLock, Timeout
 
 from llmops import execute as module
 from llmops.adapters.store.bucket import BucketStore
@@ -75,7 +76,8 @@ def do(due, store):
 
 def test_a_step_publishes_its_outputs_and_records_them_under_its_key(store):
     done = do(task(), store)
-    assert not done.cached
+    assert done.cached is False
+    assert done.entry.source == {}
     assert store.entry(done.entry.key) == done.entry
     assert store.local_path(done.entry.outputs["out"]).read_text() == '"hi"'
     assert done.entry.outputs["out"].rows == 1
@@ -103,7 +105,7 @@ def test_the_entry_of_a_step_says_all_of_it(store, monkeypatch):
         settings=LEAVES,
         inputs={"in": made.sha256},
         source={"table": "v1"},
-        outputs={"out": store.find(done.outputs["out"].sha256)},
+        outputs={"out": replace(store.put_text('"hi"'), rows=1)},
         facts={"word": "hi"},
         run_id="run-1",
         seconds=1.235,
@@ -159,6 +161,25 @@ def test_what_a_step_keeps_of_its_scratch_is_kept_under_its_key(tmp_path):
     ((scratch, kept, objects),) = told
     assert objects[f"scratch/{key}/checkpoint"] == b"half"
     assert taken_over == [(scratch, kept)]
+
+
+def test_nobody_else_works_on_a_step_s_key_meanwhile(store):
+    def knock(work):
+        with pytest.raises(Timeout):
+            FileLock(store.root / "locks" / f"{work.key}.lock", timeout=0).acquire()
+        return write_word(work)
+
+    do(task(replace(KIND, run=knock)), store)
+
+
+def test_a_setting_that_the_step_s_own_block_lacks_is_told_by_its_full_path(store):
+    @dataclass(frozen=True)
+    class Own:
+        size: int = leaf("with.size")
+
+    due = task(replace(KIND, settings=Own), pipeline={"steps": {"step": {"with": {}}}})
+    with pytest.raises(ConfigError, match=r"pipeline\.steps\.step\.with\.size"):
+        do(due, store)
 
 
 def test_a_result_counts_though_its_temporary_folder_cannot_be_removed(store, monkeypatch):
