@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import math
+import os
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from llmops.adapters.store.bucket import BucketStore, copies
 from llmops.errors import BackendError, DamagedObject
+from llmops.files import owner
 from llmops.ports.store import IndexEntry, StoredObject
 from tests.fakes.blobs import MemoryBlobs
 
@@ -40,6 +48,13 @@ def model(store):
     return store.put(folder, "folder")
 
 
+def refusing(number):
+    def refuse(*args, **options):
+        raise OSError(number, os.strerror(number), "the/file")
+
+    return refuse
+
+
 def entry(**outputs):
     return IndexEntry(KEY, "s", "kind", 1, {}, {}, {}, outputs, {}, "run", 0.5)
 
@@ -65,9 +80,55 @@ def test_nothing_temporary_stays_of_a_text(store):
     assert list((store.here.root / "tmp").iterdir()) == []
 
 
+@pytest.mark.usefixtures("ascii_locale")
+def test_a_text_is_utf_8_whatever_the_locale(store, blobs):
+    artifact = store.put_text('"ä"')
+    assert blobs.read(f"objects/{artifact.sha256[:2]}/{artifact.sha256}") == '"ä"'.encode()
+
+
+def test_what_is_known_already_is_told_though_its_temporary_folder_stays(
+    store, elsewhere, monkeypatch
+):
+    (store.scratch(KEY) / "checkpoint").write_text("1")
+    store.keep(KEY, store.scratch(KEY) / "checkpoint")
+    monkeypatch.setattr(os, "rmdir", refusing(errno.EBUSY))
+    assert store.put_text(TEXT).sha256 == SHA256
+    assert store.intact(SHA256)
+    assert (elsewhere.scratch(KEY) / "checkpoint").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("refused", "operation"),
+    [
+        ("write_text", lambda store: store.put_text('"another"')),
+        ("chmod", lambda store: store.local_path(store.find(SHA256))),
+        ("rename", lambda store: store.scratch(KEY)),
+        ("open", lambda store: store.intact(SHA256)),
+    ],
+)
+def test_what_this_machine_refuses_is_told_with_its_workspace(
+    store, elsewhere, monkeypatch, refused, operation
+):
+    store.put_text(TEXT)
+    (store.scratch(KEY) / "checkpoint").write_text("1")
+    store.keep(KEY, store.scratch(KEY) / "checkpoint")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=5_000_000))
+    monkeypatch.setattr(Path, refused, refusing(errno.EIO))
+    with pytest.raises(BackendError) as told:
+        operation(elsewhere)
+    assert told.value.problem == "Input/output error: the/file"
+    assert re.fullmatch(
+        f"{elsewhere.here.root}/tmp/{owner()}-[^/]* has 5 MB free; "
+        "make room, allow writing there, or set LLMOPS_WORKSPACE",
+        told.value.hint,
+    )
+
+
 def test_copies_of_two_buckets_lie_apart(tmp_path):
     assert copies(tmp_path, "memory://a").root != copies(tmp_path, "memory://b").root
-    assert copies(tmp_path, "memory://a").root.parent == tmp_path / ".llmops" / "fetched"
+    assert copies(tmp_path, "memory://a").root == (
+        tmp_path / ".llmops" / "fetched" / "f59b39f4f70063d1"
+    )
 
 
 def test_the_manifest_of_a_folder_is_written_after_its_files(store, blobs):
@@ -110,10 +171,13 @@ def test_an_object_that_another_worker_writes_meanwhile_must_be_whole(store, blo
     if whole:
         store.put_text(TEXT)
         return
-    with pytest.raises(BackendError, match=f"object {SHA256[:12]} was written by another") as told:
+    with pytest.raises(BackendError) as told:
         store.put_text(TEXT)
+    assert told.value.problem == (
+        "object 5aa762ae383f was written by another worker, and not whole"
+    )
+    assert told.value.hint == "run it again"
     assert told.value.retryable
-    assert told.value.hint
 
 
 # ------------------------------------------------------------------------ reading
@@ -142,9 +206,12 @@ def test_a_damaged_copy_here_is_set_aside_and_fetched_again(store):
 def test_a_damaged_object_is_set_aside_in_the_bucket(store, elsewhere, blobs):
     artifact = store.put_text(TEXT)
     blobs.objects[OBJECT] = b"damaged"
-    with pytest.raises(DamagedObject, match=f"{SHA256[:12]} is damaged") as told:
+    with pytest.raises(DamagedObject) as told:
         elsewhere.local_path(artifact)
-    assert told.value.hint
+    assert told.value.problem == (
+        f"object 5aa762ae383f is damaged; it was set aside as {SHA256}.bad"
+    )
+    assert told.value.hint == ("run the experiment again: the step that made it makes it anew")
     assert blobs.objects[f"{OBJECT}.bad"] == b"damaged"
     assert OBJECT not in blobs.objects
 
@@ -152,9 +219,10 @@ def test_a_damaged_object_is_set_aside_in_the_bucket(store, elsewhere, blobs):
 def test_a_lost_object_is_told(store, elsewhere, blobs):
     artifact = store.put_text(TEXT)
     blobs.delete(OBJECT)
-    with pytest.raises(DamagedObject, match=f"has lost object {SHA256[:12]}") as told:
+    with pytest.raises(DamagedObject) as told:
         elsewhere.local_path(artifact)
-    assert told.value.hint
+    assert told.value.problem == "the store has lost object 5aa762ae383f"
+    assert told.value.hint == "run the experiment again"
 
 
 @pytest.mark.parametrize("reference", [None, b"", b"no JSON", b"[]", b'{"uri": "x"}'])
@@ -163,9 +231,10 @@ def test_a_reference_that_is_gone_or_torn_names_no_object(store, blobs, referenc
     blobs.delete(f"refs/{SHA256}.json")
     if reference is not None:
         blobs.write(f"refs/{SHA256}.json", reference)
-    with pytest.raises(DamagedObject, match=f"has no object {SHA256[:12]}") as told:
+    with pytest.raises(DamagedObject) as told:
         store.find(SHA256)
-    assert told.value.hint
+    assert told.value.problem == "the store has no object 5aa762ae383f"
+    assert told.value.hint == "run the experiment again"
 
 
 # -------------------------------------------------------------------------- index
@@ -200,9 +269,29 @@ def test_a_folder_with_a_torn_or_empty_manifest_is_not_there(store, blobs, manif
 
 def test_an_entry_is_plain_sorted_json(store, blobs):
     store.record(entry())
-    told = json.loads(blobs.objects[f"index/{KEY}.json"])
-    assert list(told) == sorted(told)
-    assert b"\n " in blobs.objects[f"index/{KEY}.json"]
+    assert (
+        blobs.objects[f"index/{KEY}.json"].decode()
+        == f"""\
+{{
+ "facts": {{}},
+ "inputs": {{}},
+ "key": "{KEY}",
+ "kind": "kind",
+ "outputs": {{}},
+ "revision": 1,
+ "run_id": "run",
+ "seconds": 0.5,
+ "settings": {{}},
+ "source": {{}},
+ "step": "s"
+}}"""
+    )
+
+
+def test_an_entry_with_a_number_that_json_has_not_is_a_bug_and_not_written(store, blobs):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.record(replace(entry(), facts={"loss": math.nan}))
+    assert blobs.objects == {}
 
 
 def test_a_torn_entry_is_listed_as_such_and_as_nothing_else(store, blobs):
@@ -240,6 +329,7 @@ def test_reports_come_back_by_run_and_step_and_torn_ones_are_left_out(store, blo
     store.write_report("run-1", "a", {"status": "done"})
     store.write_report("run-2", "b", {"status": "failed"})
     blobs.write("runs/run-1/torn.json", b"{")
+    assert blobs.read("runs/run-1/a.json") == b'{\n "status": "done"\n}'
     assert store.read_report("run-1", "a") == {"status": "done"}
     assert store.read_report("run-1", "b") is None
     assert store.reported_runs() == ["run-1", "run-2"]
@@ -299,6 +389,8 @@ def test_what_was_kept_of_a_step_is_there_for_a_worker_on_another_machine(store,
     assert (elsewhere.scratch(KEY) / "checkpoint").read_text() == "1"
     (elsewhere.scratch(KEY) / "checkpoint").write_text("2")
     assert (elsewhere.scratch(KEY) / "checkpoint").read_text() == "2"  # its own is newer
+    elsewhere.keep(KEY, elsewhere.scratch(KEY) / "checkpoint")
+    assert blobs.objects == {f"scratch/{KEY}/checkpoint": b"2"}
     elsewhere.clear_scratch(KEY)
     assert blobs.objects == {}
     assert list(elsewhere.scratch(KEY).iterdir()) == []

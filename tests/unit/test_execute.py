@@ -17,7 +17,7 @@ from llmops.execute import Task, execute, structure
 from llmops.plan.graph import Edge, Node
 from llmops.plan.keys import step_key
 from llmops.plan.kinds import Adapters, Outcome, Port, Source, StepKind, Work, leaf
-from llmops.ports import IndexEntry
+from llmops.ports.store import IndexEntry
 from tests.fakes.blobs import MemoryBlobs
 
 
