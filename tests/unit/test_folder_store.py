@@ -79,6 +79,17 @@ def test_a_text_lies_under_its_digest_with_a_reference_and_nothing_else(tmp_path
     assert store.reference_uri(artifact) == f"store/refs/{SHA256}.json"
 
 
+def test_an_object_that_is_there_whole_is_not_written_again_and_a_torn_one_is(store):
+    path = store.object_path(store.put_text(TEXT).sha256)
+    before = path.stat().st_ino
+    store.put_text(TEXT)
+    assert path.stat().st_ino == before
+    path.chmod(0o644)
+    path.write_text(TEXT[:-1])
+    store.put_text(TEXT)
+    assert path.read_text() == TEXT
+
+
 def test_a_folder_is_a_manifest_of_its_files_in_order(store):
     folder = store.temporary() / "folder"
     for name, text in {"c": "three", "a/b/c": "one", "a/d": "two"}.items():
@@ -265,6 +276,7 @@ def test_a_folder_whose_manifest_is_torn_is_not_there(store, manifest):
     path.chmod(0o644)
     path.write_text(manifest)
     assert not store.has(artifact)
+    assert store.parts(artifact) == {artifact.sha256}
 
 
 def test_a_system_that_refuses_does_not_make_an_object_absent(store, monkeypatch):
