@@ -109,7 +109,7 @@ def free(monkeypatch):
     def usage(folder):
         if not folder.exists():
             raise FileNotFoundError(folder)
-        return SimpleNamespace(free=1_234_600_000)
+        return SimpleNamespace(free=700_000_900_000)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
 
@@ -129,7 +129,7 @@ def test_an_error_of_the_disk_says_where_how_much_is_free_and_what_to_set(tmp_pa
         raise error
     assert caught.value.problem == problem.format(where=where)
     assert caught.value.hint == (
-        f"{where} has 1,235 MB free; make room, allow writing there, or set store.path"
+        f"{where} has 700,001 MB free; make room, allow writing there, or set store.path"
     )
 
 
@@ -141,7 +141,7 @@ def test_a_refusal_that_nobody_caught_names_the_file_or_the_folder_of_work(tmp_p
         assert found is not None
         assert found.problem == f"No space left: {where}"
         assert found.hint == (
-            f"{where} has 1,235 MB free; make room, allow writing there, or set LLMOPS_WORKSPACE"
+            f"{where} has 700,001 MB free; make room, allow writing there, or set LLMOPS_WORKSPACE"
         )
 
 

@@ -174,14 +174,14 @@ def test_options_reach_fsspec_with_their_secrets_revealed(monkeypatch, tmp_path)
 
     def note(url, **options):
         given.update(options)
-        return fsspec.filesystem("memory"), "/x"
+        return fsspec.filesystem("memory"), "/X/"
 
     monkeypatch.setenv("BUCKET_KEY", "a-key-of-the-tests")
     monkeypatch.setattr(fsspec.core, "url_to_fs", note)
     options = {"anon": False, "client": {"key": "${secret:BUCKET_KEY}", "region": "eu"}}
-    store = open_store({"url": "s3://x/", "options": options, "lease_s": 7}, tmp_path)
+    store = open_store({"url": "s3://X/", "options": options, "lease_s": 7}, tmp_path)
     assert given == {"anon": False, "client": {"key": "a-key-of-the-tests", "region": "eu"}}
-    assert (store.uri, store.lease_s) == ("s3://x", 7)
+    assert (store.uri, store.blobs.root, store.lease_s) == ("s3://X", "/X", 7)
 
 
 @pytest.mark.parametrize(
