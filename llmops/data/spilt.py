@@ -160,7 +160,8 @@ def gathered(parts: Sequence[Part], how: Layout) -> Packed:
     order = np.argsort(_leading(numbers[ROW_KEY]), kind="stable")
     made: dict[str, Any] = {name: _column_of(array[order]) for name, array in numbers.items()}
     for name in how.texts:
-        texts = pl.concat([part.texts[name] for part in parts], rechunk=False)
+        # In one piece: of several, polars would gather the texts and not their views.
+        texts = pl.concat([part.texts[name] for part in parts], rechunk=True)
         made[name] = texts.gather(order).to_arrow()
     optional = pa.concat_tables([part.optional for part in parts]).take(pa.array(order))
     made |= {name: whole(optional[name]) for name in how.optional}
@@ -253,7 +254,7 @@ class SpiltBucket:
         import polars as pl
 
         chunks = [inner(chunk) for chunk in self._table()[name].chunks]
-        return pl.concat([pl.Series(dtype=pl.String), *chunks], rechunk=False).gather(self.order)
+        return pl.concat([pl.Series(dtype=pl.String), *chunks], rechunk=True).gather(self.order)
 
     def texts(self, name: str, rows: int | None = None) -> pa.Array:
         """Return a column of texts, or the first ``rows`` of it."""
