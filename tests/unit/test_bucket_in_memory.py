@@ -116,6 +116,8 @@ def test_what_this_machine_refuses_is_told_with_its_workspace(
     monkeypatch.setattr(Path, refused, refusing(errno.EIO))
     with pytest.raises(BackendError) as told:
         operation(elsewhere)
+    monkeypatch.undo()
+    assert list((elsewhere.here.root / "tmp").iterdir()) == []
     assert told.value.problem == "Input/output error: the/file"
     assert re.fullmatch(
         f"{elsewhere.here.root}/tmp/{owner()}-[^/]* has 5 MB free; "
@@ -214,6 +216,7 @@ def test_a_damaged_object_is_set_aside_in_the_bucket(store, elsewhere, blobs):
     assert told.value.hint == ("run the experiment again: the step that made it makes it anew")
     assert blobs.objects[f"{OBJECT}.bad"] == b"damaged"
     assert OBJECT not in blobs.objects
+    assert list((elsewhere.here.root / "tmp").iterdir()) == []
 
 
 def test_a_lost_object_is_told(store, elsewhere, blobs):

@@ -67,6 +67,25 @@ def test_a_store_lies_in_the_workspace_and_is_named_as_the_config_does(tmp_path)
     assert FolderStore(tmp_path).uri == str(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "read", [lambda store: store.read_report("run", "s"), lambda store: store.reports("run")]
+)
+def test_a_report_that_the_system_refuses_for_now_is_not_taken_for_a_missing_one(
+    store, monkeypatch, read
+):
+    store.write_report("run", "s", {"a": 1})
+    monkeypatch.setattr(Path, "read_bytes", refusing(errno.EMFILE))
+    with pytest.raises(BackendError, match="Too many open files"):
+        read(store)
+
+
+def test_nothing_temporary_stays_of_a_text_that_is_refused(store, monkeypatch):
+    monkeypatch.setattr(Path, "write_text", refusing(errno.ENOSPC))
+    with pytest.raises(BackendError, match="No space left on device"):
+        store.put_text(TEXT)
+    assert list((store.root / "tmp").iterdir()) == []
+
+
 def test_a_text_lies_under_its_digest_with_a_reference_and_nothing_else(tmp_path):
     store = open_store({"path": "store"}, tmp_path)
     artifact = store.put_text(TEXT)

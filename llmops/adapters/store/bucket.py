@@ -60,14 +60,10 @@ class BucketStore:
 
     def put_text(self, text: str) -> Artifact:
         """Publish a small text as an object of kind ``json``."""
-        folder = self.here.temporary()
-        path = folder / "text"
-        with disk_errors(folder, setting="LLMOPS_WORKSPACE"):
+        with self._beside_the_copies() as folder:
+            path = folder / "text"
             path.write_text(text, "utf-8")
-            try:
-                return self.put(path, "json")
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)  # it stays where the text is known
+            return self.put(path, "json")
 
     def _upload(self, sha256: str) -> None:
         """Write the object unless the bucket has it; one of another size is damaged, and made."""
@@ -125,8 +121,7 @@ class BucketStore:
         target = self.here.object_path(sha256)
         if target.exists():
             return
-        folder = self.here.temporary()
-        with disk_errors(folder, setting="LLMOPS_WORKSPACE"):
+        with self._beside_the_copies() as folder:
             path = folder / sha256
             if not self.blobs.download(_object(sha256), path):
                 raise DamagedObject(
@@ -140,7 +135,16 @@ class BucketStore:
                 )
             path.chmod(0o444)
             publish(path, target)
-            folder.rmdir()
+
+    @contextlib.contextmanager
+    def _beside_the_copies(self) -> Iterator[Path]:
+        """Give a folder of its own, which is gone afterwards whatever happened."""
+        folder = self.here.temporary()
+        try:
+            with disk_errors(folder, setting="LLMOPS_WORKSPACE"):
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _manifest(self, sha256: str) -> list[dict[str, Any]]:
         """Return the files of a folder; none if its manifest is gone or damaged."""
@@ -197,11 +201,9 @@ class BucketStore:
 
     def _bring(self, name: str, target: Path) -> None:
         """Write an object to a file that is whole under its name."""
-        folder = self.here.temporary()
-        with disk_errors(folder, setting="LLMOPS_WORKSPACE"):
+        with self._beside_the_copies() as folder:
             if self.blobs.download(name, folder / target.name):
                 (folder / target.name).rename(target)
-            shutil.rmtree(folder, ignore_errors=True)
 
     def keep(self, key: str, path: Path) -> None:
         """Write a file of the scratch folder into the bucket, for a worker on another machine."""

@@ -67,8 +67,8 @@ class FolderStore:
         """Publish a small text as an object of kind ``json``."""
         with disk_errors(self.root, setting=SETTING):
             path = self.temporary() / "text"
-            path.write_text(text, "utf-8")
             try:
+                path.write_text(text, "utf-8")
                 return self.put(path, "json")
             finally:
                 shutil.rmtree(path.parent, ignore_errors=True)
@@ -259,10 +259,11 @@ class FolderStore:
 
     def read_report(self, run_id: str, step: str) -> Mapping[str, Any] | None:
         """Return what was kept by ``write_report``, or None."""
-        file = self.root / "runs" / run_id / f"{step}.json"
-        if not file.exists():
+        try:
+            text = read_text(self.root / "runs" / run_id / f"{step}.json")
+        except FileNotFoundError:
             return None
-        report: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
+        report: Mapping[str, Any] = json.loads(text)
         return report
 
     # ------------------------------------------------ listing and removing
@@ -290,7 +291,7 @@ class FolderStore:
         found = {}
         for path in sorted((self.root / "runs" / run_id).glob("*.json")):
             with contextlib.suppress(FileNotFoundError, ValueError):
-                found[path.stem] = json.loads(path.read_text("utf-8"))
+                found[path.stem] = json.loads(read_text(path))
         return found
 
     def parts(self, artifact: Artifact) -> frozenset[str]:
