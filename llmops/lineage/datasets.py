@@ -246,13 +246,14 @@ def changes(
         one are not kept.
     """
     name = record["dataset_version"]
+    if name is None:
+        return None
     for known in earlier:
-        if name is None or known.get("dataset_version") is None:
-            continue
-        if known["dataset_version"] == name and known.get("dataset_changes"):
-            told: dict[str, Any] = known["dataset_changes"]
+        before = known.get("dataset_version")
+        if before == name and known["status"] != "running":  # what it found still holds
+            told: dict[str, Any] | None = known.get("dataset_changes")
             return told
-        if known["dataset_version"] != name:
+        if before not in (None, name):
             return _compared(known, record, store)
     return None
 
