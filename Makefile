@@ -22,7 +22,8 @@ BIN := $(VENV)/bin
 PINS := constraints.txt
 PYTEST := $(VENV)/bin/pytest -q -n 2
 PROMISES := tests/contract/test_store.py tests/unit/answering/test_whole_files.py tests/unit/cloud/test_bucket_store.py \
-	tests/unit/evaluation/test_decision.py tests/unit/lineage/test_sweep_folder.py tests/unit/model/test_resume.py \
+	$(patsubst %,tests/unit/evaluation/test_%.py,decision reasons reasons_of_safety rules) \
+	tests/unit/lineage/test_sweep_folder.py tests/unit/model/test_resume.py \
 	tests/unit/steps/test_gate.py tests/faults/test_corruption.py \
 	$(patsubst %,tests/unit/test_%.py,bucket_in_memory execute files folder_store fsspec_blobs leases left_behind)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check

@@ -13,7 +13,7 @@ from typing import Any
 from llmops.artifacts import digest
 from llmops.files import write_text
 
-REVISION = 1  # raise it when the same specification is drawn differently
+REVISION = 2  # raise it when the same specification is drawn differently
 
 
 def draw(spec: dict[str, Any], cache: Path) -> str:
@@ -39,9 +39,10 @@ def embed(svg: str, name: str, title: str, description: str) -> str:
 
     Ids get ``name`` as a prefix, counted from zero, so that two figures never share a clip path
     and the same figure has the same bytes whatever was drawn before it. Name spaces go, since
-    HTML needs none. The first children become its accessible title and description.
+    HTML needs none. The first children become its accessible title and description; the roles of
+    its parts go, since the whole is one picture.
     """
-    body = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
+    body = re.sub(r'\s+(?:xmlns(?::\w+)?|role|aria-\w+)="[^"]*"', "", svg)
     ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', body))
     for number, old in enumerate(ids):
         new = f"f{name}-{number}"

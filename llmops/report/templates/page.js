@@ -12,6 +12,12 @@
     });
   }
 
+  function reachable(texts) {  // what scrolls is reached by keyboard
+    for (const text of texts) {
+      if (text.scrollHeight > text.clientHeight) text.tabIndex = 0;
+    }
+  }
+
   function config() {
     const table = byId("config-table");
     if (!table) return;
@@ -28,6 +34,7 @@
       });
       byId("config-status").textContent = shown === rows.length ? "" : `${shown} of ${rows.length} keys`;
     }
+    reachable(table.querySelectorAll("pre"));
     onTyping(filter, show);
     only.addEventListener("change", show);
   }
@@ -81,7 +88,9 @@
 
     function show() {
       const last = Math.min(first + size, found.length);
-      byId("answers-list").replaceChildren(...found.slice(first, last).map(card));
+      const list = byId("answers-list");
+      list.replaceChildren(...found.slice(first, last).map(card));
+      reachable(list.querySelectorAll(".said"));
       byId("answers-status").textContent = found.length
         ? `${first + 1} to ${last} of ${found.length}` : "nothing found";
       byId("answers-back").disabled = first === 0;

@@ -194,6 +194,9 @@ def test_headers_name_their_scope_and_drawings_have_a_title(page):
     assert len(svgs) >= 10
     for svg in svgs:
         assert set(str(svg["aria-labelledby"]).split()) <= set(ids)
+    roles = {attributes.get("role") for _, attributes in page.elements}
+    assert "img" in roles
+    assert not {role for role in roles if role and role.startswith("graphics")}  # parts of one
 
 
 def test_no_two_elements_share_an_id(page):
