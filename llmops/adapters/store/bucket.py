@@ -283,14 +283,9 @@ class BucketStore:
 
     def intact(self, sha256: str) -> bool:
         """Say whether the bucket's bytes are what their name says."""
-        folder = self.here.temporary()
-        path = folder / sha256
-        with disk_errors(folder, setting="LLMOPS_WORKSPACE"):
-            try:
-                return self.blobs.download(_object(sha256), path) and file_sha256(path) == sha256
-            finally:
-                path.unlink(missing_ok=True)
-                shutil.rmtree(folder, ignore_errors=True)  # it stays where the text is known
+        with self._beside_the_copies() as folder:
+            path = folder / sha256
+            return self.blobs.download(_object(sha256), path) and file_sha256(path) == sha256
 
     def set_aside(self, sha256: str) -> None:
         """Keep a damaged object as ``*.bad``."""
