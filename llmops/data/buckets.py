@@ -39,6 +39,7 @@ class Buckets:
     def __init__(self, folder: Path, schema: pa.Schema, bits: int) -> None:
         self.paths = [folder / f"{number:02x}.arrows" for number in range(1 << bits)]
         self._folder, self._schema, self._bits = folder, schema, bits
+        self._files: list[pa.NativeFile] = []
         self._writers: list[pa.RecordBatchWriter] = []
 
     def add(self, ordered: pa.Table, first_bytes: npt.NDArray[np.uint8]) -> None:
@@ -52,8 +53,10 @@ class Buckets:
     def close(self) -> None:
         """Close the spill files; after it they can be read."""
         with ExitStack() as every:  # one that cannot be closed leaves none open
-            for writer in self._writers:
-                every.callback(writer.close)
+            while self._files:
+                every.callback(self._files.pop().close)
+            while self._writers:
+                every.callback(self._writers.pop().close)
 
     def _remove(self) -> None:
         for path in self.paths:
@@ -63,7 +66,9 @@ class Buckets:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             for path in self.paths:
-                self._writers.append(pa.ipc.new_stream(str(path), self._schema))
+                # A stream that opens its path itself leaves the file open when it is closed.
+                self._files.append(pa.OSFile(str(path), "wb"))
+                self._writers.append(pa.ipc.new_stream(self._files[-1], self._schema))
         except BaseException:
             self._remove()
             raise

@@ -246,9 +246,10 @@ def _fresh(values: pa.ChunkedArray, seen: set[bytes]) -> list[bool]:
     array = whole(values)
     fresh = []
     for valid, digest in zip(array.is_valid().to_pylist(), exact_digests(array), strict=True):
-        fresh.append(not valid or digest[:16] not in seen)
+        half = digest[:16].tobytes()
+        fresh.append(not valid or half not in seen)
         if valid:
-            seen.add(digest[:16])
+            seen.add(half)
     return fresh
 
 

@@ -30,6 +30,7 @@ from llmops.data.columns import (
     SIDES,
     SYSTEM,
 )
+from llmops.data.digests import DIGEST_BYTES
 from llmops.data.formats import Around, JsonlWriter, WrittenFile, encode, inner, shape
 from llmops.data.groups import Groups
 from llmops.data.keys import content_keys, exact_digests
@@ -129,7 +130,7 @@ def _draws(examples: Path, split: SplitSettings) -> Draws:
         keys, values = batch.columns
         if join is not None:  # a row without a value stands for itself
             values = pc.coalesce(content_keys(values), keys)
-        draws.append(row_draws(split.seed, values.to_pylist()))
+        draws.append(row_draws(split.seed, values))
     return np.concatenate(draws)
 
 
@@ -158,12 +159,9 @@ def system_text(examples: Path) -> str | None:
 
 def data_version(examples: Path, sides: Sides, tag: str) -> Version:
     """Return the version of the data: over what a tuner and a judge see, side by side, in order."""
-    per_row = b"".join(
-        digest
-        for batch in read_batches(examples, [RENDERED, ANSWER, SYSTEM])
-        for digest in exact_digests(*batch.columns)
-    )
-    digests = np.frombuffer(per_row, dtype="V32")
+    read = read_batches(examples, [RENDERED, ANSWER, SYSTEM])
+    found = [np.empty((0, DIGEST_BYTES), np.uint8), *(exact_digests(*b.columns) for b in read)]
+    digests = np.concatenate(found)
     total = sha256()
     for number, side in enumerate(SIDES):
         rows = digests[sides == number]
@@ -245,7 +243,7 @@ def _write_lines(rows: pa.Table, writers: Sequence[JsonlWriter]) -> None:
     system = rows[SYSTEM][0].as_py()  # all rows have the same
     for writer in writers:
         lines = shape(writer.format, system, Around())
-        writer.write(lines.blocks(users, answers), rows.num_rows)
+        writer.write(list(lines.blocks(users, answers)), rows.num_rows)
 
 
 def card(

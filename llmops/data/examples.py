@@ -32,7 +32,7 @@ class RenderedRows:
 
     def draws(self) -> Draws:
         """Return the order in which rows are taken where not all can be."""
-        drawn = (row_draws(self.seed, keys.to_pylist()) for keys in self.rows.values(ROW_KEY))
+        drawn = (row_draws(self.seed, keys) for keys in self.rows.values(ROW_KEY))
         return np.concatenate([np.empty(0, np.uint64), *drawn])
 
     def seen_bytes(self) -> Numbers:

@@ -9,7 +9,8 @@ messages list that open models' trainers read).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -177,7 +178,7 @@ class WrittenFile:
 
 
 class JsonlWriter:
-    """Writes the examples of one side in one format."""
+    """Writes the examples of one side in one format, on a thread beside the one that hashes."""
 
     def __init__(self, path: Path, format: str, side: str) -> None:
         self.format = format
@@ -185,13 +186,23 @@ class JsonlWriter:
         self._hash = sha256()
         self._rows = 0
         self._file = path.open("wb", buffering=0)
+        self._thread = ThreadPoolExecutor(1)
 
-    def write(self, blocks: Iterable[memoryview], rows: int) -> None:
-        """Append blocks of lines, ``rows`` in all."""
+    def write(self, blocks: Sequence[memoryview], rows: int) -> None:
+        """Append blocks of lines, ``rows`` in all.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        written = self._thread.submit(self._append, blocks)
         for block in blocks:
             self._hash.update(block)
-            self._file.write(block)
+        written.result()
         self._rows += rows
+
+    def _append(self, blocks: Sequence[memoryview]) -> None:
+        for block in blocks:
+            self._file.write(block)
 
     def written(self) -> WrittenFile:
         """Say what was written; valid after the last ``write``."""
@@ -208,4 +219,5 @@ class JsonlWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._thread.shutdown()
         self._file.close()

@@ -5,16 +5,20 @@ The same text gives the same key on every warehouse and machine. Knows nothing o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmops.data.cells import Cells, Sign, Signs, cells, ends_in_print, signs
+from llmops.data.cells import Sign, Signs, cells, ends_in_print, signs
+from llmops.data.digests import DIGEST_BYTES, Digests, row_digests
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,6 @@ def _normalise(given: Signed) -> pa.Array:
 
 
 Codes = npt.NDArray[np.uint64]
-DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,23 @@ class Keyed:
     """
 
     keys: pa.Array
-    digests: npt.NDArray[np.uint8]
+    digests: Digests
     codes: tuple[Codes, Codes]
 
 
 def keyed_pairs(left: Signed, right: Signed) -> Keyed:
     """Return ``content_keys(left, right)`` and codes of both; each text is normalised once."""
     one, other = _normalise(left), _normalise(right)
-    raw = b"".join(exact_digests(one, other))
+    digests = exact_digests(one, other)
     missing = pc.or_(one.is_null(), other.is_null())
-    digests = np.frombuffer(raw, np.uint8).reshape(-1, DIGEST_BYTES)
     codes, others = _codes(one, other)
-    return Keyed(_in_hex(raw, missing), digests, (codes, others))
+    return Keyed(_in_hex(digests, missing), digests, (codes, others))
 
 
-def _in_hex(digests: bytes, missing: pa.Array) -> pa.Array:
+def _in_hex(digests: Digests, missing: pa.Array) -> pa.Array:
     size = 2 * DIGEST_BYTES
     bounds = np.arange(len(missing) + 1, dtype=np.int32) * size
-    buffers = (pa.py_buffer(bounds), pa.py_buffer(digests.hex().encode()))
+    buffers = (pa.py_buffer(bounds), pa.py_buffer(digests.tobytes().hex().encode()))
     keys = pa.StringArray.from_buffers(len(missing), *buffers)
     return pc.if_else(missing, pa.scalar(None, pa.string()), keys)
 
@@ -88,8 +90,14 @@ def _in_hex(digests: bytes, missing: pa.Array) -> pa.Array:
 def _codes(*columns: pa.Array) -> tuple[Codes, ...]:
     import polars as pl
 
-    frame = pl.DataFrame({str(place): pl.from_arrow(texts) for place, texts in enumerate(columns)})
-    return tuple(column.to_numpy() for column in frame.select(pl.all().hash(0)).get_columns())
+    hashes = _frame(columns).select(pl.all().hash(0))
+    return tuple(column.to_numpy() for column in hashes.get_columns())
+
+
+def _frame(columns: Sequence[pa.Array]) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame({str(place): pl.from_arrow(texts) for place, texts in enumerate(columns)})
 
 
 def content_keys(*columns: pa.Array) -> pa.Array:
@@ -100,7 +108,7 @@ def content_keys(*columns: pa.Array) -> pa.Array:
     missing = columns[0].is_null()
     for column in columns[1:]:
         missing = pc.or_(missing, column.is_null())
-    return _in_hex(b"".join(exact_digests(*(normalise(c) for c in columns))), missing)
+    return _in_hex(exact_digests(*(normalise(column) for column in columns)), missing)
 
 
 def content_codes(column: pa.Array) -> Codes:
@@ -108,18 +116,20 @@ def content_codes(column: pa.Array) -> Codes:
     return _codes(normalise(column))[0]
 
 
-def exact_digests(*columns: pa.Array) -> list[bytes]:
-    """Return 32 bytes per row over the texts as they are; null differs from empty."""
-    pieces: list[Iterable[bytes | memoryview]] = []
-    for column in columns:
-        found = cells(column)
-        pieces += (_lengths(found, column), found.slices())
-    return [sha256(b"".join(row)).digest() for row in zip(*pieces, strict=True)]
+def exact_digests(*columns: pa.Array) -> Digests:
+    """Return a digest per row over the texts as they are; null differs from empty."""
+    import polars as pl
+
+    table = _frame(columns)
+    pieces: list[pl.Expr] = []
+    for name in table.columns:
+        text = pl.col(name)
+        pieces += (length_prefix(text.str.len_bytes()).fill_null("null:"), text.fill_null(""))
+    return row_digests(table, pieces)
 
 
-def _lengths(found: Cells, column: pa.Array) -> list[bytes]:
-    lengths = [b"%d:" % size for size in found.sizes.tolist()]
-    if column.null_count:
-        for row in pc.indices_nonzero(column.is_null()).to_pylist():
-            lengths[row] = b"null:"
-    return lengths
+def length_prefix(size: pl.Expr) -> pl.Expr:
+    """Return what stands before a text of so many bytes, null where it is null."""
+    import polars as pl
+
+    return pl.concat_str(size, pl.lit(":"))

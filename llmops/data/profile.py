@@ -24,6 +24,7 @@ from llmops.data.treatment import Tally
 from llmops.data.values import tags_of
 
 HISTOGRAM_EDGES = (0, *(2**power for power in range(3, 25)))  # characters; each bin doubles
+QUANTILES = (10, 50, 90, 99)
 TOP_TAGS = 20
 
 
@@ -75,8 +76,10 @@ class TextProfile:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures; ``characters`` is null where there was no row."""
+        import polars as pl
+
         lengths = np.concatenate(self._lengths)
-        distinct = len(np.unique(np.concatenate(self._codes)))
+        distinct = pl.Series(np.concatenate(self._codes)).n_unique()
         return {"distinct": distinct, "characters": _figures(lengths) if len(lengths) else None}
 
 
@@ -84,12 +87,10 @@ def _figures(lengths: npt.NDArray[np.int32]) -> dict[str, Any]:
     counts = np.histogram(lengths, bins=[*HISTOGRAM_EDGES, np.inf])[0]
     used = np.flatnonzero(counts)
     first, last = int(used[0]), int(used[-1]) + 1
-    quantiles = {
-        f"p{q}": int(np.percentile(lengths, q, method="nearest")) for q in (10, 50, 90, 99)
-    }
+    quantiles = np.percentile(lengths, QUANTILES, method="nearest").tolist()
     return {
         "min": int(lengths.min()),
-        **quantiles,
+        **{f"p{q}": int(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
         "max": int(lengths.max()),
         "mean": round(float(lengths.mean(dtype=np.float64)), 3),
         "histogram": {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,10 @@ import pyarrow.compute as pc
 
 from llmops.data.cells import Sign, cells, signs, whole
 from llmops.data.columns import ANSWER, OPTIONAL, QUESTION, RENDERED, ROW_KEY
+from llmops.data.digests import DIGEST_BYTES, Digests, row_digests
 from llmops.data.examples import rendered
 from llmops.data.formats import Around, decode, decode_whole, encode_all, inner
-from llmops.data.keys import content_keys, exact_digests
+from llmops.data.keys import content_keys, exact_digests, length_prefix
 from llmops.data.mapping import Mapped
 from llmops.data.settings import Columns, SplitSettings
 from llmops.data.splits import row_draws
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 DIGEST, DRAW = "digest", "draw"
-KEY_BYTES = 32
 _MARK = "\ue000llmops question\ue000"
 _PROBES = ("", " a\n", "A" * 300, "<b>{{ 1 }}</b> Word word", "\u00e9\U0001f600")
 
@@ -70,7 +69,7 @@ class Layout:
 
     def schema(self) -> pa.Schema:
         """Return the schema of spilt rows."""
-        fields = [(ROW_KEY, pa.binary(KEY_BYTES)), (DIGEST, pa.binary(KEY_BYTES))]
+        fields = [(ROW_KEY, pa.binary(DIGEST_BYTES)), (DIGEST, pa.binary(DIGEST_BYTES))]
         fields += [(name, pa.large_string()) for name in self.texts]
         for name in (QUESTION, ANSWER):
             fields += [(_code(name), pa.uint64()), (_characters(name), pa.int32())]
@@ -138,10 +137,10 @@ def pack(mapped: Mapped, good: npt.NDArray[np.bool_], how: Layout) -> Part:
         ends[RENDERED] = signs(cells(texts[RENDERED].to_arrow())).holding(Sign.LINE_END)
         digests = _seen(texts[RENDERED].to_arrow(), texts[ANSWER].to_arrow(), how)
     else:
-        digests = _seen_around(given, rows, how.around, how.system)
+        digests = _seen_around(texts, how.around, how.system)
     numbers: dict[str, npt.NDArray[Any]] = {
         ROW_KEY: mapped.digests[rows],
-        DIGEST: np.frombuffer(b"".join(digests), np.uint8).reshape(-1, KEY_BYTES),
+        DIGEST: digests,
     }
     for name in (QUESTION, ANSWER):
         numbers[_code(name)] = mapped.codes[name][rows]
@@ -175,43 +174,42 @@ def _column_of(array: npt.NDArray[Any]) -> pa.Array:
     if array.ndim == 1:
         return pa.array(array)
     raw = pa.py_buffer(array.tobytes())
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), len(array), [None, raw])
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST_BYTES), len(array), [None, raw])
 
 
-def _seen(rendered: pa.Array, answers: pa.Array, how: Layout) -> list[bytes]:
+def _seen(rendered: pa.Array, answers: pa.Array, how: Layout) -> Digests:
     system = pa.array([how.system] * len(answers), pa.string())
     texts = (column.cast(pa.large_string()) for column in (rendered, answers))
     return exact_digests(*texts, system)
 
 
-def _seen_around(
-    texts: Mapping[str, pa.Array], rows: I64, around: Around, system: str | None
-) -> list[bytes]:
+def _seen_around(texts: Mapping[str, pl.Series], around: Around, system: str | None) -> Digests:
     """Return ``exact_digests`` of rendered text, answer and system text; renders nothing."""
-    before, after = around.before.encode(), around.after.encode()
-    end = b"null:" if system is None else b"%d:%b" % (len(system.encode()), system.encode())
-    added = len(before) + len(after)
-    questions, answers = (list(cells(texts[name]).slices()) for name in (QUESTION, ANSWER))
-    digests = []
-    for row in rows.tolist():
-        question, answer = questions[row], answers[row]
-        start = b"%d:%b" % (len(question) + added, before)
-        middle = b"%b%d:" % (after, len(answer))
-        digests.append(sha256(b"".join((start, question, middle, answer, end))).digest())
-    return digests
+    import polars as pl
+
+    question, answer = pl.col(QUESTION), pl.col(ANSWER)
+    added = len(around.before.encode()) + len(around.after.encode())
+    pieces = [
+        length_prefix(question.str.len_bytes() + added),
+        pl.lit(around.before),
+        question,
+        pl.lit(around.after),
+        length_prefix(answer.str.len_bytes()),
+        answer,
+        pl.lit("null:" if system is None else f"{len(system.encode())}:{system}"),
+    ]
+    return row_digests(pl.DataFrame(dict(texts)), pieces)
 
 
-def _drawn_by(table: pa.Table, rows: pa.Array, how: Layout) -> Sequence[str]:
+def _drawn_by(table: pa.Table, rows: pa.Array, how: Layout) -> pa.Array:
     """Return what each row's hash goes by; a row without a value stands for itself."""
     keys = whole(table[ROW_KEY]).take(rows)
     join = how.split.by[0] if how.split.by else None
     if join is None:
-        known: list[str] = keys.to_pylist()
-        return known
+        return keys
     column = {"question": QUESTION, "answer": ANSWER}.get(join, join)
     values = content_keys(whole(table[column]).take(rows))
-    found: list[str] = pc.coalesce(values, keys).to_pylist()
-    return found
+    return pc.coalesce(values, keys)
 
 
 # ------------------------------------------------------------------- a bucket, read back
@@ -235,6 +233,10 @@ class SpiltBucket:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def remove(self) -> None:
+        """Remove the file; what was read of it stays good."""
+        self._path.unlink()
 
     def numbers(self, *names: str) -> list[npt.NDArray[Any]]:
         """Return columns of numbers, in key order."""
@@ -268,16 +270,17 @@ def code_and_characters(name: str) -> tuple[str, str]:
 
 def _column(table: pa.Table, name: str) -> npt.NDArray[np.void]:
     """Return a column of digests as 32 bytes a row."""
+    kind = f"V{DIGEST_BYTES}"
     chunks = [
-        np.frombuffer(chunk.buffers()[1], f"V{KEY_BYTES}")[chunk.offset : chunk.offset + len(chunk)]
+        np.frombuffer(chunk.buffers()[1], kind)[chunk.offset : chunk.offset + len(chunk)]
         for chunk in table[name].chunks
     ]
-    return np.concatenate(chunks) if chunks else np.empty(0, f"V{KEY_BYTES}")
+    return np.concatenate(chunks) if chunks else np.empty(0, kind)
 
 
 def _leading(keys: npt.NDArray[Any]) -> U64:
     """Return the first 8 bytes of each key of 32 as a number that sorts as the bytes do."""
-    whole = keys.view(">u8").reshape(len(keys), KEY_BYTES // 8)
+    whole = keys.view(">u8").reshape(len(keys), DIGEST_BYTES // 8)
     leading: U64 = whole[:, 0].astype(np.uint64)
     return leading
 

@@ -16,8 +16,10 @@ from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from llmops.data.columns import SIDES
+from llmops.data.digests import row_digests
 from llmops.data.groups import Groups
 from llmops.data.settings import SplitSettings
 from llmops.errors import DataError
@@ -83,13 +85,16 @@ def hash_bounds(split: SplitSettings) -> Mapping[str, int]:
     }
 
 
-def row_draws(seed: int, values: Iterable[str]) -> Draws:
+def row_draws(seed: int, values: pa.Array) -> Draws:
     """Return what ``hash`` draws for rows: 48 bits of a sha256 over the seed and the row's value.
 
     48 bits are what every warehouse's 64-bit integers hold without a sign.
     """
-    drawn = b"".join(b"\0\0" + _draw(seed, value)[:6] for value in values)
-    return np.frombuffer(drawn, dtype=">u8").astype(np.uint64)
+    import polars as pl
+
+    table = pl.DataFrame({"value": pl.from_arrow(values)})
+    digests = row_digests(table, [pl.lit(f"{seed}:"), pl.col("value")])
+    return digests.view(">u8")[:, 0].astype(np.uint64) >> np.uint64(16)
 
 
 def _by_hash(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:

@@ -76,6 +76,7 @@ from llmops.files import disk_errors
 from llmops.ports.progress import Progress
 
 PART_BYTES = 12 << 20
+GROUP_BYTES = 16 << 20  # judged at once; some four of them are in work, each with its results
 AHEAD = 2  # threads that work ahead of what is asked for
 UNKNOWN_BYTES = 1 << 40  # where nobody knows how much will come: as many buckets as there may be
 
@@ -240,7 +241,7 @@ def _spill(
                 start += part.num_rows
         return _Judged(start, refused, gathered(packed, how))
 
-    group_bytes = share_out(asked.memory_limit).batch_bytes
+    group_bytes = min(GROUP_BYTES, share_out(asked.memory_limit).batch_bytes)
     for judged in _ahead(work, _groups(_checked(_read_ahead(batches), asked), group_bytes)):
         for part in judged.refused:
             quarantine.add(part.mapped, part.verdict, done + part.start)
@@ -335,6 +336,11 @@ class _AllRows:
         """How many rows are left."""
         return sum(map(len, self.buckets))
 
+    def by_bucket(self, sides: Sides) -> list[Sides]:
+        """Return the sides of each bucket's rows."""
+        ends = np.cumsum([len(bucket) for bucket in self.buckets])
+        return np.split(sides, ends[:-1])
+
 
 def _settle(paths: list[Path], asked: Asked, how: Layout, treatment: Treatment) -> _AllRows:
     profile = Profile(Counter(asked.tokens), asked.tokens.sample, treatment.tally)
@@ -406,10 +412,11 @@ def _names(buckets: list[SpiltBucket], groups: Groups) -> list[str]:
 
 def _version(known: _AllRows, sides: Sides, tag: str) -> Version:
     """Return the version of the data, as ``dataset.data_version`` does."""
-    digests, total = np.concatenate(known.digests), sha256()
+    total, parts = sha256(), known.by_bucket(sides)
     for number, side in enumerate(SIDES):
-        rows = digests[sides == number]
-        total.update(f"{side}:{len(rows)}:".encode() + rows.tobytes())
+        total.update(f"{side}:{np.count_nonzero(sides == number)}:".encode())
+        for digests, part in zip(known.digests, parts, strict=True):
+            total.update(digests[part == number].tobytes())
     return Version(tag, total.hexdigest())
 
 
@@ -434,11 +441,12 @@ def _write(
     progress: Progress,
 ) -> tuple[WrittenFile, ...]:
     shapes = [shape(name, wanted.system, how.around or Around()) for name in wanted.formats]
-    ends = np.cumsum([len(bucket) for bucket in known.buckets])
-    parts = np.split(sides, ends[:-1])
+    parts, done = known.by_bucket(sides), 0
 
     def work(number: int) -> _Ready:
-        return _ready(known.buckets[number], parts[number], how, shapes)
+        ready = _ready(known.buckets[number], parts[number], how, shapes)
+        known.buckets[number].remove()  # its place on the disk is for what is written now
+        return ready
 
     with ExitStack() as stack:
         writers = [
@@ -449,11 +457,12 @@ def _write(
             for side, rows in rows_per_side(sides).items()
         ]
         numbers = range(len(known.buckets))
-        for number, ready in enumerate(_ahead(work, numbers)):
+        for ready, part in zip(_ahead(work, numbers), parts, strict=True):
             for side, formats, rows in zip(writers, ready.blocks, ready.rows, strict=True):
                 for writer, blocks in zip(side, formats, strict=False):
                     writer.write(blocks, rows)
-            progress(int(ends[number]), len(sides), "writing files")
+            done += len(part)
+            progress(done, len(sides), "writing files")
     return tuple(writer.written() for side in writers for writer in side)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops.data.cells import Sign, cells, signs
-from llmops.data.keys import content_keys, normalise
+from llmops.data.keys import content_keys, exact_digests, normalise
 
 TEXT = st.text(max_size=40)
 
@@ -21,6 +21,22 @@ def test_a_key_is_the_sha256_of_length_prefixed_texts():
     # "a\r\ne" + combining acute: 4 bytes once composed and with a plain line end
     expected = hashlib.sha256("4:a\né2:ok".encode()).hexdigest()
     assert key("a\r\ne\u0301 \n", "ok\t") == expected
+
+
+@given(st.lists(st.tuples(st.none() | TEXT, st.none() | TEXT)), st.integers(0, 3))
+def test_a_digest_is_that_of_hashlib_over_length_prefixed_texts(pairs, start):
+    columns = [pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)]
+    found = exact_digests(*(column[start:] for column in columns))
+    for (left, right), digest in zip(pairs[start:], found, strict=True):
+        texts = [text if text is None else text.encode() for text in (left, right)]
+        pieces = [b"null:" if text is None else b"%d:%b" % (len(text), text) for text in texts]
+        assert digest.tobytes() == hashlib.sha256(b"".join(pieces)).digest()
+
+
+def test_many_rows_are_hashed_in_their_order():
+    texts = pa.array([f"{number}" * (number % 7) for number in range(5000)])
+    alone = [exact_digests(texts[row : row + 1])[0].tobytes() for row in range(0, 5000, 499)]
+    assert [digest.tobytes() for digest in exact_digests(texts)[::499]] == alone
 
 
 def test_moving_a_character_from_question_to_answer_changes_the_key():

@@ -1,5 +1,6 @@
 """The split methods: what each promises beyond the promises of every split."""
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data_harness import as_rows, card_of, config, prepare, side_of
@@ -69,7 +70,7 @@ def test_a_hash_split_by_question_keeps_equal_questions_together(tmp_path):
 @settings(max_examples=20)
 def test_a_hash_split_meets_its_fractions_on_average(test, validation, seed):
     split = SplitSettings("hash", 1 - test - validation, validation, test, seed, ())
-    dealt = hashed_sides(row_draws(seed, map(str, range(4000))), split)
+    dealt = hashed_sides(row_draws(seed, pa.array(map(str, range(4000)))), split)
     for side, fraction in ((TEST, test), (VALIDATION, validation)):
         deviation = (fraction * (1 - fraction) / 4000) ** 0.5
         assert abs((dealt == side).mean() - fraction) <= 6 * deviation

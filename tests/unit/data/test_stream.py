@@ -226,6 +226,18 @@ def test_a_disk_that_is_really_full_is_told_and_leaves_no_spill(
     assert list(to.spill.glob("*")) == []
 
 
+def test_a_bucket_gives_its_place_on_the_disk_to_the_files(tmp_path, small_disk):
+    given = [
+        {"input_text": f"question {n} " + "x" * 2000, "output_text": f"answer {n}"}
+        for n in range(600)
+    ]
+    to = stream.Output(small_disk / "files", tmp_path / "quarantined", small_disk / "spill")
+    how = dataclasses.replace(wanted(formats=("chat",)), expected_bytes=10**9)  # 16 buckets
+    made = stream.stream(batches(given, 200), asked(), how, to, lambda *_: None)
+    assert sum(made.rows.values()) == 600
+    assert sum(path.stat().st_size for path in to.files.iterdir()) > 1_200_000
+
+
 def test_no_rows_are_refused(tmp_path):
     with pytest.raises(DataError, match="no rows"):
         run(tmp_path, [])
