@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -76,7 +76,7 @@ from llmops.files import disk_errors
 from llmops.ports.progress import Progress
 
 PART_BYTES = 12 << 20
-GROUP_BYTES = 16 << 20  # judged at once; some four of them are in work, each with its results
+GROUP_BYTES = 8 << 20  # judged at once; some four of them are in work, each with its results
 AHEAD = 2  # threads that work ahead of what is asked for
 UNKNOWN_BYTES = 1 << 40  # where nobody knows how much will come: as many buckets as there may be
 
@@ -159,9 +159,11 @@ def stream(
         made = cleaned(counts, broken, settled.profile, asked.expectations)
         check_min_rows(made, asked.rules)
         decided = _decide(settled, how, wanted, Counter(asked.tokens), to.spill)
-        sides = decided.fitted.sides
-        version = _version(settled, sides, wanted.tag)
-        files = _write(settled, sides, version, how, wanted, to.files, progress)
+        sides = settled.by_bucket(decided.fitted.sides)
+        version = _version(settled.digests, sides, wanted.tag)
+        rows = list(zip(settled.buckets, sides, strict=True))
+        del settled  # the memory that it takes is for the lines
+        files = _write(rows, version, how, wanted, to.files, progress)
     return Streamed(
         version=version,
         rows=rows_per_side(decided.fitted.sides),
@@ -410,13 +412,14 @@ def _names(buckets: list[SpiltBucket], groups: Groups) -> list[str]:
     return [keys[first] for first in groups.first.tolist()]
 
 
-def _version(known: _AllRows, sides: Sides, tag: str) -> Version:
-    """Return the version of the data, as ``dataset.data_version`` does."""
-    total, parts = sha256(), known.by_bucket(sides)
+def _version(digests: list[npt.NDArray[np.void]], sides: list[Sides], tag: str) -> Version:
+    """Return the version of the data, as ``dataset.data_version`` does; both lists by bucket."""
+    total = sha256()
     for number, side in enumerate(SIDES):
-        total.update(f"{side}:{np.count_nonzero(sides == number)}:".encode())
-        for digests, part in zip(known.digests, parts, strict=True):
-            total.update(digests[part == number].tobytes())
+        rows = sum(np.count_nonzero(part == number) for part in sides)
+        total.update(f"{side}:{rows}:".encode())
+        for found, part in zip(digests, sides, strict=True):
+            total.update(found[part == number].tobytes())
     return Version(tag, total.hexdigest())
 
 
@@ -432,8 +435,7 @@ class _Ready:
 
 
 def _write(
-    known: _AllRows,
-    sides: Sides,
+    buckets: Sequence[tuple[SpiltBucket, Sides]],
     version: Version,
     how: Layout,
     wanted: Wanted,
@@ -441,11 +443,12 @@ def _write(
     progress: Progress,
 ) -> tuple[WrittenFile, ...]:
     shapes = [shape(name, wanted.system, how.around or Around()) for name in wanted.formats]
-    parts, done = known.by_bucket(sides), 0
+    every, done = np.concatenate([sides for _, sides in buckets]), 0
 
-    def work(number: int) -> _Ready:
-        ready = _ready(known.buckets[number], parts[number], how, shapes)
-        known.buckets[number].remove()  # its place on the disk is for what is written now
+    def work(given: tuple[SpiltBucket, Sides]) -> _Ready:
+        bucket, sides = given
+        ready = _ready(bucket, sides, how, shapes)
+        bucket.remove()  # its place on the disk is for what is written now
         return ready
 
     with ExitStack() as stack:
@@ -454,15 +457,14 @@ def _write(
                 stack.enter_context(writer)
                 for writer in _writers(side, rows, version, wanted, folder)
             ]
-            for side, rows in rows_per_side(sides).items()
+            for side, rows in rows_per_side(every).items()
         ]
-        numbers = range(len(known.buckets))
-        for ready, part in zip(_ahead(work, numbers), parts, strict=True):
+        for ready, (_, sides) in zip(_ahead(work, buckets), buckets, strict=True):
             for side, formats, rows in zip(writers, ready.blocks, ready.rows, strict=True):
                 for writer, blocks in zip(side, formats, strict=False):
                     writer.write(blocks, rows)
-            done += len(part)
-            progress(done, len(sides), "writing files")
+            done += len(sides)
+            progress(done, len(every), "writing files")
     return tuple(writer.written() for side in writers for writer in side)
 
 
