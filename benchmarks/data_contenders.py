@@ -76,11 +76,13 @@ def ours(rows: Path, out: Path, memory: str = DUCKDB_MEMORY) -> dict:
     formats = ("text_bison",)
     wanted = stream.Wanted(prompt.render, None, split, formats, "v1", near, expected_bytes=expected)
     to = stream.Output(out / "files", out / "quarantined.parquet", out / "spill")
-    order = os.environ.get("ORDER", "")
-    with connect(memory, out, int(os.environ.get("THREADS", "2"))) as connection:
-        relation = connection.sql(JOIN.format(rows=rows) + order)
-        reader = iter(relation.to_arrow_reader(batch))
-        made = stream.stream(reader, asked, wanted, to, lambda done, total, note="": None)
+    query = JOIN.format(rows=rows) + os.environ.get("ORDER", "")
+
+    def batches():
+        with connect(memory, out, int(os.environ.get("THREADS", "2"))) as connection:
+            yield from connection.sql(query).to_arrow_reader(batch)
+
+    made = stream.stream(batches(), asked, wanted, to, lambda done, total, note="": None)
     return {
         "rows": made.rows,
         "digest": made.version.digest,

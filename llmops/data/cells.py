@@ -5,11 +5,9 @@ Knows nothing of what the texts mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import lru_cache
-from itertools import pairwise
 from unicodedata import category
 
 import numpy as np
@@ -68,11 +66,6 @@ class Cells:
     def view(self) -> memoryview:
         """The bytes as Python takes them."""
         return self.data.data
-
-    def slices(self) -> Iterator[memoryview]:
-        """Yield the bytes of each cell."""
-        view = self.view
-        return (view[start:end] for start, end in pairwise(self.bounds.tolist()))
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
