@@ -110,7 +110,7 @@ class Shape:
     def blocks(self, users: pl.Series, answers: pl.Series) -> Iterator[memoryview]:
         """Yield the lines, each with its line end, some hundred to a block.
 
-        Blocks of some megabytes stay in the processor's cache until they are hashed and written.
+        Blocks of some megabytes stay in the processor's cache while they are put together.
         """
         import polars as pl
 
@@ -202,7 +202,9 @@ class JsonlWriter:
 
     def _append(self, blocks: Sequence[memoryview]) -> None:
         for block in blocks:
-            self._file.write(block)
+            rest = block
+            while rest:  # the last that a disk has room for is written in part, without an error
+                rest = rest[self._file.write(rest) :]
 
     def written(self) -> WrittenFile:
         """Say what was written; valid after the last ``write``."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmops.data.formats import Around, JsonlWriter, decode, encode, inner, shape
 from llmops.data.settings import FORMATS
+from tests.fakes.small_disk import mounted
 
 TEXT = st.one_of(
     st.text(),
@@ -104,6 +105,15 @@ def test_what_stands_between_the_quotes_is_read_without_a_copy(texts):
     whole = encode(pl.Series(["before", *texts, "after"], dtype=pl.String))
     within = inner(whole[1:-1])
     assert [f'{{"a":"{text}"}}' for text in within] == whole[1:-1].to_pylist()
+
+
+def test_a_last_block_that_the_disk_has_no_room_for_is_an_error(tmp_path):
+    with (
+        mounted(tmp_path / "disk", megabytes=1) as disk,
+        JsonlWriter(disk / "x.jsonl", "chat", "train") as writer,
+        pytest.raises(OSError, match="No space left on device"),
+    ):
+        writer.write([memoryview(b"a line\n" * 200_000)], 200_000)
 
 
 def test_a_file_is_its_lines_and_is_counted(tmp_path):
