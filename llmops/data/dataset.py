@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -161,11 +162,17 @@ def data_version(examples: Path, sides: Sides, tag: str) -> Version:
     """Return the version of the data: over what a tuner and a judge see, side by side, in order."""
     read = read_batches(examples, [RENDERED, ANSWER, SYSTEM])
     found = [np.empty((0, DIGEST_BYTES), np.uint8), *(exact_digests(*b.columns) for b in read)]
-    digests = np.concatenate(found)
+    return version_of([np.concatenate(found)], [sides], tag)
+
+
+def version_of(digests: Sequence[npt.NDArray[Any]], sides: Sequence[Sides], tag: str) -> Version:
+    """Return the version of the data from what was seen of each row, and its side, part by part."""
     total = sha256()
     for number, side in enumerate(SIDES):
-        rows = digests[sides == number]
-        total.update(f"{side}:{len(rows)}:".encode() + rows.tobytes())
+        rows = sum(np.count_nonzero(part == number) for part in sides)
+        total.update(f"{side}:{rows}:".encode())
+        for found, part in zip(digests, sides, strict=True):
+            total.update(found[part == number].tobytes())
     return Version(tag, total.hexdigest())
 
 

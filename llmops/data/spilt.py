@@ -128,9 +128,11 @@ def pack(mapped: Mapped, good: npt.NDArray[np.bool_], how: Layout) -> Part:
     import polars as pl
 
     rows = np.flatnonzero(good)
-    given = {name: whole(mapped.rows[name]) for name in (QUESTION, ANSWER)}
     # Polars gathers views: the texts themselves are copied once, by the encoder.
-    texts = {name: pl.Series(pl.from_arrow(text)).gather(rows) for name, text in given.items()}
+    texts = {
+        name: pl.Series(pl.from_arrow(whole(mapped.rows[name]))).gather(rows)
+        for name in (QUESTION, ANSWER)
+    }
     ends = {name: mapped.signs[name].holding(Sign.LINE_END)[rows] for name in texts}
     if how.around is None:
         texts[RENDERED] = pl.Series(map(how.render, texts[QUESTION]), dtype=pl.String)

@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from llmops.data.columns import SIDES
-from llmops.data.digests import row_digests
+from llmops.data.digests import Digests, row_digests
 from llmops.data.groups import Groups
 from llmops.data.settings import SplitSettings
 from llmops.errors import DataError
@@ -90,11 +89,8 @@ def row_draws(seed: int, values: pa.Array) -> Draws:
 
     48 bits are what every warehouse's 64-bit integers hold without a sign.
     """
-    import polars as pl
-
-    table = pl.DataFrame({"value": pl.from_arrow(values)})
-    digests = row_digests(table, [pl.lit(f"{seed}:"), pl.col("value")])
-    return digests.view(">u8")[:, 0].astype(np.uint64) >> np.uint64(16)
+    leading = _drawn(seed, values).view(">u8")[:, 0]
+    return leading.astype(np.uint64) >> np.uint64(16)
 
 
 def _by_hash(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
@@ -185,7 +181,10 @@ def _by_time(groups: Groups, facts: Facts, split: SplitSettings) -> Sides:
 
 
 def _in_drawn_order(groups: Iterable[int], names: Sequence[str], seed: int) -> list[int]:
-    return sorted(groups, key=lambda row: _draw(seed, names[row]))
+    rows = list(groups)
+    drawn = _drawn(seed, pa.array([names[row] for row in rows], pa.string()))
+    order = sorted(range(len(rows)), key=lambda place: drawn[place].tobytes())
+    return [rows[place] for place in order]
 
 
 def _fill(
@@ -212,8 +211,11 @@ def _room(sizes: Mapping[int, int], split: SplitSettings) -> dict[int, int]:
     return {side: int(rows * share) for side, rows in asked.items()}
 
 
-def _draw(seed: int, name: str) -> bytes:
-    return sha256(f"{seed}:{name}".encode()).digest()
+def _drawn(seed: int, values: pa.Array) -> Digests:
+    import polars as pl
+
+    table = pl.DataFrame({"value": pl.from_arrow(values)})
+    return row_digests(table, [pl.lit(f"{seed}:"), pl.col("value")])
 
 
 def _check_sides(sides: Sides, groups: Groups, split: SplitSettings) -> None:

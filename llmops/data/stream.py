@@ -17,7 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,7 +35,7 @@ from llmops.data.cleaning import (
     cleaned,
 )
 from llmops.data.columns import ANSWER, ROW_KEY, SIDES
-from llmops.data.dataset import GROUP_CHARACTERS, Version
+from llmops.data.dataset import GROUP_CHARACTERS, Version, version_of
 from llmops.data.examples import RenderedRows
 from llmops.data.formats import Around, JsonlWriter, Shape, WrittenFile, shape
 from llmops.data.groups import TEXTS, Groups, group_rows, index_examples
@@ -160,7 +159,7 @@ def stream(
         check_min_rows(made, asked.rules)
         decided = _decide(settled, how, wanted, Counter(asked.tokens), to.spill)
         sides = settled.by_bucket(decided.fitted.sides)
-        version = _version(settled.digests, sides, wanted.tag)
+        version = version_of(settled.digests, sides, wanted.tag)
         rows = list(zip(settled.buckets, sides, strict=True))
         del settled  # the memory that it takes is for the lines
         files = _write(rows, version, how, wanted, to.files, progress)
@@ -410,17 +409,6 @@ def _names(buckets: list[SpiltBucket], groups: Groups) -> list[str]:
         for key in bucket.digests(ROW_KEY)
     ]
     return [keys[first] for first in groups.first.tolist()]
-
-
-def _version(digests: list[npt.NDArray[np.void]], sides: list[Sides], tag: str) -> Version:
-    """Return the version of the data, as ``dataset.data_version`` does; both lists by bucket."""
-    total = sha256()
-    for number, side in enumerate(SIDES):
-        rows = sum(np.count_nonzero(part == number) for part in sides)
-        total.update(f"{side}:{rows}:".encode())
-        for found, part in zip(digests, sides, strict=True):
-            total.update(found[part == number].tobytes())
-    return Version(tag, total.hexdigest())
 
 
 # ------------------------------------------------------------------- last: to files
