@@ -22,13 +22,10 @@ Digests = npt.NDArray[np.uint8]  # a row of 32 bytes each
 
 
 def row_digests(table: pl.DataFrame, pieces: Sequence[pl.Expr]) -> Digests:
-    """Return the sha256 of each row's pieces, one after the other.
-
-    No piece may be null: the row would have no digest.
-    """
+    """Return the sha256 of each row's pieces, one after the other; a null adds nothing."""
     import polars_hash
 
-    row = polars_hash.concat_str(pieces)
+    row = polars_hash.concat_str(pieces, ignore_nulls=True)
     blocks = [
         part.select(row.chash.sha2_256().str.join("")).item()
         for part in table.iter_slices(_BLOCK_ROWS)

@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from llmops.data.cells import Mask, cells, string_views
+from llmops.data.cells import Bytes, Mask, Numbers, cells, laid, string_views
 from llmops.data.settings import FORMATS
 
 if TYPE_CHECKING:
@@ -69,16 +69,22 @@ def _without_line_ends(encoded: pl.Series, ends: Mask) -> pl.Series:
 
 def inner(encoded: pa.Array) -> pl.Series:
     """Return what stands between the quotes of each text that ``encode`` made; copies nothing."""
+    found = cells(encoded)
+    return inner_at(found.data, found.bounds[:-1], found.sizes)
+
+
+def inner_at(data: Bytes, starts: Numbers, sizes: Numbers) -> pl.Series:
+    """Do what ``inner`` does for texts that lie anywhere in ``data``, each after the one before."""
     import polars as pl
 
-    found = cells(encoded)
-    first, last = int(found.bounds[0]), int(found.bounds[-1])
-    if last - first >= _MOST_BYTES and len(encoded) > 1:
-        half = len(encoded) // 2
-        return inner(encoded[:half]).append(inner(encoded[half:]))
-    starts = found.bounds[:-1] - first + len(_BEFORE)
-    sizes = found.sizes - len(_BEFORE) - len(_AFTER)
-    return pl.Series(pl.from_arrow(string_views(found.data[first:last], starts, sizes)))
+    first, last = (int(starts[0]), int(starts[-1] + sizes[-1])) if len(starts) else (0, 0)
+    if last - first >= _MOST_BYTES and len(starts) > 1:
+        half = len(starts) // 2
+        halves = [(starts[:half], sizes[:half]), (starts[half:], sizes[half:])]
+        return pl.concat([inner_at(data, *one) for one in halves], rechunk=True)
+    within = starts - first + len(_BEFORE)
+    texts = string_views(data[first:last], within, sizes - len(_BEFORE) - len(_AFTER))
+    return pl.Series(pl.from_arrow(texts))
 
 
 def decode_whole(encoded: str) -> str:
@@ -120,8 +126,7 @@ class Shape:
         line = pl.concat_str(before, "user", between, "answer", after)
         pairs = pl.DataFrame({"user": users, "answer": answers})
         for part in pairs.iter_slices(BLOCK_LINES):
-            lines = cells(part.select(line).to_series().to_arrow())
-            yield lines.view[int(lines.bounds[0]) : int(lines.bounds[-1])]
+            yield from laid(part.select(line).to_series())
 
 
 def shape(format: str, system: str | None, around: Around) -> Shape:

@@ -124,7 +124,7 @@ def exact_digests(*columns: pa.Array) -> Digests:
     pieces: list[pl.Expr] = []
     for name in table.columns:
         text = pl.col(name)
-        pieces += (length_prefix(text.str.len_bytes()).fill_null("null:"), text.fill_null(""))
+        pieces += (length_prefix(text.str.len_bytes()).fill_null("null:"), text)
     return row_digests(table, pieces)
 
 

@@ -111,9 +111,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _text(array: pa.Array) -> _Text:
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid:
+    import polars as pl
+
+    try:  # polars looks whether it is UTF-8; faster than Arrow
+        pl.Series(pl.from_arrow(array.view(pa.binary()))).cast(pl.String)
+    except pl.exceptions.PolarsError:
         return _without_broken(array)
     return _Text(array, np.zeros(len(array), dtype=bool))
 

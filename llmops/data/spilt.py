@@ -20,7 +20,7 @@ from llmops.data.cells import Sign, cells, signs, whole
 from llmops.data.columns import ANSWER, OPTIONAL, QUESTION, RENDERED, ROW_KEY
 from llmops.data.digests import DIGEST_BYTES, Digests, row_digests
 from llmops.data.examples import rendered
-from llmops.data.formats import Around, decode, decode_whole, encode_all, inner
+from llmops.data.formats import Around, decode, decode_whole, encode_all, inner_at
 from llmops.data.keys import content_keys, exact_digests, length_prefix
 from llmops.data.mapping import Mapped
 from llmops.data.settings import Columns, SplitSettings
@@ -229,9 +229,12 @@ class SpiltBucket:
         self.order = settled.order
         self.duplicates = settled.duplicates
 
+    def _mapped(self) -> pa.Buffer:
+        with pa.memory_map(str(self._path)) as source:
+            return source.read_buffer()
+
     def _table(self) -> pa.Table:
-        with pa.memory_map(str(self._path)) as source, pa.ipc.open_stream(source) as reader:
-            return reader.read_all()
+        return _read(self._mapped())
 
     def __len__(self) -> int:
         return len(self.order)
@@ -240,29 +243,38 @@ class SpiltBucket:
         """Remove the file; what was read of it stays good."""
         self._path.unlink()
 
-    def numbers(self, *names: str) -> list[npt.NDArray[Any]]:
-        """Return columns of numbers, in key order."""
+    def numbers(self, *names: str) -> dict[str, npt.NDArray[Any]]:
+        """Return columns of numbers, or of 32 bytes a row, in key order."""
         table = self._table()
-        return [table[name].to_numpy()[self.order] for name in names]
-
-    def digests(self, name: str) -> npt.NDArray[np.void]:
-        """Return a column of 32 bytes a row."""
-        return _column(self._table(), name)[self.order]
+        return {name: _column(table, name)[self.order] for name in names}
 
     def optional(self) -> pa.Table:
         """Return the optional columns."""
+        if not self._how.optional:
+            return pa.table({})
         return self._table().select(self._how.optional).take(pa.array(self.order))
 
     def encoded(self, name: str) -> pl.Series:
         """Return a column of texts as JSON without the quotes."""
-        import polars as pl
-
-        chunks = [inner(chunk) for chunk in self._table()[name].chunks]
-        return pl.concat([pl.Series(dtype=pl.String), *chunks], rechunk=True).gather(self.order)
+        file = self._mapped()
+        column = _read(file)[name]
+        sizes = pc.binary_length(column).to_numpy()
+        starts = np.cumsum(sizes) - sizes
+        # Each chunk has its texts one after the other, and lies somewhere in the file.
+        rows = np.array([len(chunk) for chunk in column.chunks], np.int64)
+        lie = (chunk.buffers()[2].address - file.address for chunk in column.chunks)
+        places = np.fromiter(lie, np.int64)
+        starts += np.repeat(places - starts[np.cumsum(rows) - rows], rows)
+        return inner_at(np.frombuffer(file, np.uint8), starts, sizes).gather(self.order)
 
     def texts(self, name: str, rows: int | None = None) -> pa.Array:
         """Return a column of texts, or the first ``rows`` of it."""
         return pa.array(map(decode, self.encoded(name)[:rows]), pa.string())
+
+
+def _read(file: pa.Buffer) -> pa.Table:
+    with pa.ipc.open_stream(file) as reader:
+        return reader.read_all()
 
 
 def code_and_characters(name: str) -> tuple[str, str]:
@@ -270,8 +282,11 @@ def code_and_characters(name: str) -> tuple[str, str]:
     return _code(name), _characters(name)
 
 
-def _column(table: pa.Table, name: str) -> npt.NDArray[np.void]:
-    """Return a column of digests as 32 bytes a row."""
+def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """Return a column of numbers, or of digests as 32 bytes a row."""
+    if not pa.types.is_fixed_size_binary(table.schema.field(name).type):
+        numbers: npt.NDArray[Any] = table[name].to_numpy()
+        return numbers
     kind = f"V{DIGEST_BYTES}"
     chunks = [
         np.frombuffer(chunk.buffers()[1], kind)[chunk.offset : chunk.offset + len(chunk)]
@@ -352,7 +367,7 @@ class SpiltRows:
         around = self._how.around
         for bucket in self._buckets:
             if column == ROW_KEY:
-                yield pa.array([key.tobytes().hex() for key in bucket.digests(ROW_KEY)])
+                yield pa.array([key.tobytes().hex() for key in bucket.numbers(ROW_KEY)[ROW_KEY]])
             elif column in self._how.optional:
                 yield whole(bucket.optional()[column])
             elif column == RENDERED and around is not None:

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -269,10 +269,10 @@ def _groups(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[list[pa.Re
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Cut a batch into parts that are not too large for the processor's caches."""
-    rows = max(1, batch.num_rows * PART_BYTES // max(1, batch.nbytes))
-    for start in range(0, batch.num_rows, rows):
-        yield batch.slice(start, rows)
+    """Cut a batch into equal parts that are not too large for the processor's caches."""
+    parts = min(batch.num_rows, max(1, round(batch.nbytes / PART_BYTES)))
+    for start, end in pairwise(batch.num_rows * part // parts for part in range(parts + 1)):
+        yield batch.slice(start, end - start)
 
 
 def _checked(batches: Iterator[pa.RecordBatch], asked: Asked) -> Iterator[pa.RecordBatch]:
@@ -346,18 +346,25 @@ class _AllRows:
 def _settle(paths: list[Path], asked: Asked, how: Layout, treatment: Treatment) -> _AllRows:
     profile = Profile(Counter(asked.tokens), asked.tokens.sample, treatment.tally)
     known = _AllRows(profile)
-    for bucket in _ahead(partial(SpiltBucket, how=how), paths):
+    of_texts = {name: code_and_characters(column) for name, column in TEXTS.items()}
+    names = [DIGEST, *(name for pair in of_texts.values() for name in pair)]
+    names += [DRAW] if how.split.method == "hash" else []
+
+    def read(path: Path) -> tuple[SpiltBucket, dict[str, npt.NDArray[Any]], pa.Table]:
+        bucket = SpiltBucket(path, how)
+        return bucket, bucket.numbers(*names), bucket.optional()
+
+    for bucket, numbers, optional in _ahead(read, paths):
         known.buckets.append(bucket)
         known.duplicates += bucket.duplicates
-        known.digests.append(bucket.digests(DIGEST))
-        if how.split.method == "hash":
-            known.draws += bucket.numbers(DRAW)
+        known.digests.append(numbers[DIGEST])
+        known.draws += [numbers[DRAW]] if DRAW in numbers else []
         measured = {}
-        for name, column in TEXTS.items():
-            codes, characters = bucket.numbers(*code_and_characters(column))
-            known.codes[name].append(codes)
-            measured[name] = Measured(codes, characters, partial(bucket.texts, column))
-        profile.add(len(bucket), measured, bucket.optional())
+        for name, (codes, characters) in of_texts.items():
+            known.codes[name].append(numbers[codes])
+            texts = partial(bucket.texts, TEXTS[name])
+            measured[name] = Measured(numbers[codes], numbers[characters], texts)
+        profile.add(len(bucket), measured, optional)
     return known
 
 
@@ -406,7 +413,7 @@ def _names(buckets: list[SpiltBucket], groups: Groups) -> list[str]:
     keys = [
         key.tobytes()[: GROUP_CHARACTERS // 2].hex()
         for bucket in buckets
-        for key in bucket.digests(ROW_KEY)
+        for key in bucket.numbers(ROW_KEY)[ROW_KEY]
     ]
     return [keys[first] for first in groups.first.tolist()]
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmops.data import formats
+from llmops.data.cells import laid
 from llmops.data.formats import Around, JsonlWriter, decode, encode, inner, shape
 from llmops.data.settings import FORMATS
 from tests.fakes.small_disk import mounted
@@ -105,6 +107,25 @@ def test_what_stands_between_the_quotes_is_read_without_a_copy(texts):
     whole = encode(pl.Series(["before", *texts, "after"], dtype=pl.String))
     within = inner(whole[1:-1])
     assert [f'{{"a":"{text}"}}' for text in within] == whole[1:-1].to_pylist()
+
+
+def test_what_stands_further_apart_than_a_view_reaches_is_read_too(monkeypatch):
+    texts = [str(number) * 9 for number in range(99)]
+    monkeypatch.setattr(formats, "_MOST_BYTES", 200)
+    assert encoded(texts).to_list() == texts
+    assert encoded(texts).n_chunks() == 1  # of several, the texts would be copied
+
+
+@given(st.lists(st.text(min_size=13)), st.randoms(use_true_random=False))
+def test_texts_in_any_order_give_their_bytes_in_that_order(texts, random):
+    order = random.choices(range(len(texts)), k=len(texts)) if texts else []
+    found = pl.Series(texts, dtype=pl.String).gather(order)
+    assert b"".join(laid(found)) == "".join(texts[row] for row in order).encode()
+
+
+def test_texts_that_were_just_made_lie_one_after_the_other():
+    made = pl.DataFrame({"text": ["a" * 1000] * 512}).select(pl.concat_str("text", pl.lit("\n")))
+    assert len(list(laid(made.to_series()))) < 20  # polars' buffers, not the 512 texts
 
 
 def test_a_last_block_that_the_disk_has_no_room_for_is_an_error(tmp_path):
