@@ -68,11 +68,6 @@ class Cells:
         """Bytes a cell."""
         return np.diff(self.bounds)
 
-    @property
-    def view(self) -> memoryview:
-        """The bytes as Python takes them."""
-        return self.data.data
-
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
     """Return a column in one piece; copies nothing where it is one (Arrow's own way does)."""
