@@ -258,7 +258,7 @@ class Runner:
             "scored_on": self.identity.score_on,
             "process": self.process,
             **self.identity.surroundings,
-            "source": _source(config, results["statistics"]),
+            "source": record.source_of(config, steps),
             "dataset_version": results["card"] and results["card"]["dataset_version"],
             "prompt": results["card"] and results["card"]["prompt"],
             "engine": self._engine_record(),
@@ -359,13 +359,6 @@ def _vanished(step: str, logs: Path) -> dict[str, Any]:
 def _error(exc: LlmopsError) -> dict[str, Any]:
     step = exc.step if isinstance(exc, StepFailed) else None
     return {"step": step, "problem": exc.problem, "hint": exc.hint, "exit_code": exc.exit_code}
-
-
-def _source(config: Mapping[str, Any], statistics: Mapping[str, Any] | None) -> Any:
-    if "warehouse" not in config:
-        return None
-    name = statistics["source"] if statistics else None
-    return {**config["warehouse"]["source"], "name": name}
 
 
 def _counts(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:

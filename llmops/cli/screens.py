@@ -24,8 +24,8 @@ from llmops.report.results import (
     differences,
     disclaimer,
     facts_of,
-    leakage_sentence,
     metric_names,
+    rows_sentences,
     source_sentence,
     tuned_on,
     used_sentence,
@@ -278,7 +278,7 @@ def show_result(run: Mapping[str, Any], folder: Path, console: Console) -> None:
     _show_outcome(run, console)
     if run.get("metrics"):
         _show_figures(run["metrics"], console)
-    elif not run.get("error"):
+    elif not run.get("error") and not run.get("dataset_version"):
         _show_outputs(run, folder, console)
     for sentence in _sentences(run):
         _say(sentence, console)
@@ -391,7 +391,7 @@ def _sentences(run: Mapping[str, Any]) -> list[str]:
     source = run.get("source")
     return [
         tuned_on(facts_of(run, "tune")),
-        leakage_sentence(facts_of(run, "split").get("leakage")),
+        *rows_sentences(run),
         source_sentence(source) if source else "",
         disclaimer(run.get("safety")),
         used_sentence(run.get("estimates")),
@@ -423,7 +423,7 @@ def _reasons_table() -> Table:
 
 
 def _show_outputs(run: Mapping[str, Any], folder: Path, console: Console) -> None:
-    """Print the JSON outputs of the last step, for a pipeline that measures nothing."""
+    """Print the last step's JSON outputs, for a pipeline that measures and prepares nothing."""
     if not run["steps"]:
         return
     last = run["steps"][-1]

@@ -20,7 +20,6 @@ from llmops.ports.store import Store
 
 SCHEMA = 1
 RESULTS = {  # part of the record <- (step kinds, output that holds it)
-    "statistics": (("ingest",), "statistics"),
     "profile": (("validate", "prepare"), "profile"),
     "card": (("split", "prepare"), "card"),
     "model": (("deploy",), "model"),
@@ -49,6 +48,24 @@ def results(steps: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
     Each is null if no finished step gives it.
     """
     return {name: _result(steps, store, *source) for name, source in RESULTS.items()}
+
+
+def source_of(
+    config: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Say where the rows are from: the warehouse's data, or own files; null if no step reads rows.
+
+    Its ``name`` is null until the step that reads them has.
+    """
+    for step in steps:
+        name = (step.get("facts") or {}).get("source")
+        if step["kind"] in ("ingest", "prepare"):
+            return {**config["warehouse"]["source"], "name": name}
+        if step["kind"] == "read_files":
+            asked = config["dataset"]
+            terms = {"licence": asked["licence"], "terms": asked["source_terms"], "terms_url": None}
+            return {"title": "own files", **terms, "name": name}
+    return None
 
 
 def steps_before(run: RunFolder) -> dict[str, Before]:

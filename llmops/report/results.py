@@ -121,7 +121,7 @@ def differences(metrics: Mapping[str, Any]) -> tuple[Difference, ...]:
 
 def source_sentence(source: Mapping[str, Any]) -> str:
     """Say where the rows really come from, e.g. of the built-in sample."""
-    origin = f"{source.get('title', 'unnamed source')} ({source.get('name', 'no address')})"
+    origin = f"{source.get('title') or 'unnamed source'} ({source.get('name') or 'no address'})"
     licence = f"licence {source['licence']}" if source.get("licence") else "licence not stated"
     if is_sample(source):
         return f"Sample data: {origin}, {licence}. These are not the rows of the tables queried."
@@ -190,12 +190,31 @@ def output_of(run: Mapping[str, Any], kind: str, output: str) -> Mapping[str, An
     return None
 
 
-def facts_of(run: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Return what the first step of ``kind`` reported; empty if it did not run."""
+def facts_of(run: Mapping[str, Any], *kinds: str) -> Mapping[str, Any]:
+    """Return what the first step of one of ``kinds`` reported; empty if none ran."""
     for step in run["steps"]:
-        if step["kind"] == kind:
+        if step["kind"] in kinds:
             return step.get("facts") or {}
     return {}
+
+
+SIDES = ("train", "validation", "test")  # kept facts are sorted by name
+
+
+def rows_sentences(run: Mapping[str, Any]) -> list[str]:
+    """Say what became of the rows: the dataset and its sides, and what was left out, and why."""
+    cleaned, split = facts_of(run, "validate", "prepare"), facts_of(run, "split", "prepare")
+    if "good" not in cleaned or not split.get("rows"):
+        return []
+    sides = ", ".join(f"{side} {count(split['rows'].get(side, 0))}" for side in SIDES)
+    rules = ", ".join(f"{rule} {count(rows)}" for rule, rows in cleaned["rules"].items())
+    return [
+        f"Dataset {split['dataset_version']}: {count(cleaned['in'], 'row')} in ="
+        f" {count(cleaned['good'])} good + {count(cleaned['quarantined'])} quarantined"
+        f" + {count(cleaned['duplicates'], 'duplicate')}; {sides}.",
+        f"Quarantined by rule: {rules}." if rules else "",
+        leakage_sentence(split.get("leakage")),
+    ]
 
 
 def tuned_on(facts: Mapping[str, Any]) -> str:
@@ -224,7 +243,10 @@ def leakage_sentence(leakage: Mapping[str, Any] | None) -> str:
     if not leakage:
         return ""
     exact, near = leakage["exact"], leakage["near"]
+    nearly = f", {count(near['rows'])} ({percent(near['share'])}) exactly or nearly"
+    if near["rows"] is None:
+        nearly = "; near-duplicates were not looked for"
     return (
         f"Leakage: {count(exact['rows'], 'test row')} ({percent(exact['share'])}) also in train"
-        f" exactly, {count(near['rows'])} ({percent(near['share'])}) exactly or nearly."
+        f" exactly{nearly}."
     )

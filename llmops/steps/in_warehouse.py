@@ -17,7 +17,7 @@ from llmops.data.card import CARD, card_markdown
 from llmops.data.columns import SIDES
 from llmops.errors import ConfigError, DataError
 from llmops.plan.kinds import Outcome, Work
-from llmops.ports.warehouse import Origin, QueryCheck, Warehouse
+from llmops.ports.warehouse import Origin, QueryCheck, QueryResult, Warehouse
 
 if TYPE_CHECKING:
     from llmops.data.limits import Limit, Limits
@@ -35,6 +35,7 @@ FILES_A_SCAN = (
 class Known:
     """What came back from the warehouse."""
 
+    source: str  # what the warehouse calls itself
     broken: Mapping[str, int]  # rule -> rows, in the order of the rules
     duplicates: int
     sides: Mapping[str, int]
@@ -121,8 +122,10 @@ def run(work: Work[Settings], check: QueryCheck) -> Outcome:
         rows={**known.sides, "quarantined": 0},
         facts={
             **counts,
+            "source": known.source,
             "rules": {rule: rows for rule, rows in known.broken.items() if rows},
             "dataset_version": card["dataset_version"],
+            "rows": known.sides,
             "leakage": card["leakage"],
             "runs_in": "warehouse",
         },
@@ -134,7 +137,8 @@ def _ask(work: Work[Settings], sql: Pushed) -> Known:
 
     broken: Counter[str] = Counter()
     sides, longest, total_bytes = (dict.fromkeys(SIDES, 0) for _ in range(3))
-    for row in _rows(work, sql.counts):
+    counted = _query(work, sql.counts)
+    for row in _rows(counted):
         if row["rule"] is None:
             sides[row["side"]] = row["row_count"]
             longest[row["side"]] = row["longest"]
@@ -142,11 +146,12 @@ def _ask(work: Work[Settings], sql: Pushed) -> Known:
         else:
             broken[row["rule"]] = row["row_count"]
     total = sha256()
-    parts = _rows(work, sql.digests)
+    parts = _rows(_query(work, sql.digests))
     for part in sorted(f"{row['side']}:{row['part']}:{row['digest']}" for row in parts):
         total.update(part.encode())
-    (leaked,) = _rows(work, sql.leaked)
+    (leaked,) = _rows(_query(work, sql.leaked))
     return Known(
+        source=counted.statistics().source,
         broken={rule: broken[rule] for rule in RULES},
         duplicates=broken["duplicate"],
         sides=sides,
@@ -157,12 +162,15 @@ def _ask(work: Work[Settings], sql: Pushed) -> Known:
     )
 
 
-def _rows(work: Work[Settings], sql: str) -> Iterator[dict[str, Any]]:
+def _query(work: Work[Settings], sql: str) -> QueryResult:
     warehouse: Warehouse = work.adapters.warehouse()
     settings = work.settings
-    result = warehouse.query(
+    return warehouse.query(
         sql, parameters=settings.parameters, max_bytes=settings.max_bytes, origin=_origin(work)
     )
+
+
+def _rows(result: QueryResult) -> Iterator[dict[str, Any]]:
     for batch in result.batches():
         yield from batch.to_pylist()
 

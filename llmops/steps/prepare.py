@@ -123,8 +123,10 @@ def run(work: Work[Settings]) -> Outcome:
         rows={**made.rows, "quarantined": made.counts.quarantined},
         facts={
             **made.counts.to_json(),
+            "source": result.statistics().source,
             "rules": {rule: n for rule, n in made.rules.items() if n},
             "dataset_version": made.version.name,
+            "rows": made.rows,
             "leakage": card["leakage"],
         },
     )

@@ -79,6 +79,9 @@ def test_a_run_in_one_pass_names_its_data_too(workspace):
     kinds = {record(workspace, run)["steps"][0]["kind"] for run in found["runs"]}
     assert kinds == {"ingest", "prepare"}
     assert {record(workspace, run)["dataset_version"] for run in found["runs"]} == {found["name"]}
+    assert {record(workspace, run)["source"]["name"] for run in found["runs"]} == {
+        "duckdb://sample"
+    }
 
 
 def test_a_card_is_shown_by_the_beginning_of_its_name(workspace):

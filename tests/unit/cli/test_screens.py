@@ -273,6 +273,21 @@ def test_a_pipeline_without_metrics_shows_what_its_last_step_made(tmp_path):
     assert 'how_are_you.question: {"text": "Hello, Erwin! How are you?"}' in text
 
 
+def test_a_pipeline_that_prepares_data_says_what_became_of_the_rows(made):
+    facts = {"in": 9, "good": 8, "quarantined": 1, "duplicates": 0, "rules": {"empty": 1}}
+    facts |= {"dataset_version": "v1-0a", "rows": {"train": 6, "validation": 1, "test": 1}}
+    card = {"kind": "json", "uri": "runs"}
+    step = {"name": "prepare", "kind": "prepare", "status": "done", "outputs": {"card": card}}
+    steps = {"steps": [{**step, "facts": facts}], "dataset_version": "v1-0a"}
+    run = {**made.run, "metrics": None, "gate": None, **steps}
+    console = terminal()
+    show_result(run, made.folder, console)
+    text = in_one_line(written(console))
+    assert "Dataset v1-0a: 9 rows in = 8 good + 1 quarantined + 0 duplicates" in text
+    assert "Quarantined by rule: empty 1." in text
+    assert "prepare.card" not in text
+
+
 def test_a_terminal_that_knows_only_ascii_gets_only_ascii(made):
     assert result(made, encoding="ascii").isascii()
 

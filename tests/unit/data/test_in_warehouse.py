@@ -244,6 +244,7 @@ def limits(**at_most):
 
 
 KNOWN = Known(
+    source="duckdb://sample",
     broken={},
     duplicates=0,
     sides={"train": 100, "validation": 30, "test": 500},

@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from llmops.report import words
-from llmops.report.results import Difference, leakage_sentence, source_sentence, tuned_on
+from llmops.report.results import (
+    Difference,
+    leakage_sentence,
+    rows_sentences,
+    source_sentence,
+    tuned_on,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +76,45 @@ def test_the_tuning_says_how_many_examples_it_saw():
     facts = {"examples_seen": 320, "examples_used": 193, "steps": 40}
     assert tuned_on(facts).startswith("The tuning saw 320 examples in 40 optimiser steps")
     assert tuned_on({}) == ""
+
+
+def test_a_source_whose_address_is_not_known_says_so():
+    assert source_sentence({"title": "our tickets", "name": None, "licence": "ours"}) == (
+        "Data: our tickets (no address), licence ours."
+    )
+
+
+LEAKED = {
+    "exact": {"rows": 3, "share": 0.0375},
+    "near": {"rows": None, "share": None, "threshold": None},
+}
+CLEANED = {"in": 1009, "good": 1000, "quarantined": 5, "duplicates": 4, "rules": {"empty": 5}}
+SPLIT = {
+    "dataset_version": "v1-0a",
+    "rows": {"test": 80, "train": 900, "validation": 20},
+    "leakage": LEAKED,
+}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"kind": "prepare", "facts": CLEANED | SPLIT}],
+        [{"kind": "validate", "facts": CLEANED}, {"kind": "split", "facts": SPLIT}],
+    ],
+)
+def test_what_became_of_the_rows_is_said_for_separate_steps_and_for_one(steps):
+    assert rows_sentences({"steps": steps}) == [
+        "Dataset v1-0a: 1,009 rows in = 1,000 good + 5 quarantined + 4 duplicates;"
+        " train 900, validation 20, test 80.",
+        "Quarantined by rule: empty 5.",
+        "Leakage: 3 test rows (3.8%) also in train exactly; near-duplicates were not looked for.",
+    ]
+
+
+def test_nothing_is_said_of_rows_before_they_are_split():
+    assert rows_sentences({"steps": [{"kind": "validate", "facts": CLEANED}]}) == []
+    assert rows_sentences({"steps": []}) == []
 
 
 def test_leakage_is_told_with_rows_and_share():
