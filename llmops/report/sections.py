@@ -219,13 +219,14 @@ def counts(reading: Reading) -> Section:
     """Return how many rows came to each stage, and what became of the others."""
     rows = _rows_by_output(reading.run)
     profile = (reading.profile or {}).get("rows") or {}
+    sides = (reading.card or {}).get("rows") or {}  # one pass has them nowhere else
     given = rows.get("ingest.rows", profile.get("in"))
     stages = [
         _stage("in the query's result", given),
         _stage("good", rows.get("validate.rows", profile.get("good"))),
-        _stage("train", rows.get("split.train")),
-        _stage("validation", rows.get("split.validation")),
-        _stage("test", rows.get("split.test")),
+        _stage("train", rows.get("split.train", sides.get("train"))),
+        _stage("validation", rows.get("split.validation", sides.get("validation"))),
+        _stage("test", rows.get("split.test", sides.get("test"))),
         _stage("judged", (reading.run.get("metrics") or {}).get("rows")),
     ]
     known = [stage for stage in stages if stage["rows"] is not None]
@@ -328,7 +329,7 @@ def leakage(reading: Reading) -> Section:
         "kinds": [
             {
                 "name": {"exact": "exact copies", "near": "exact or near"}.get(kind, kind),
-                "rows": words.count(found.get("rows"), "test row"),
+                "rows": _leaked(found.get("rows")),
                 "share": words.percent(found.get("share")),
                 "threshold": figure(found["threshold"]) if found.get("threshold") else "",
             }
@@ -336,9 +337,13 @@ def leakage(reading: Reading) -> Section:
         ],
         "method": plain_name(str(card.get("method", ""))),
         "by": [plain_name(by) for by in card.get("by") or ()],
-        "groups": words.count(card.get("groups"), "group"),
+        "groups": words.count(card["groups"], "group") if card.get("groups") else "",
         "test": words.count((card.get("rows") or {}).get("test"), "row"),
     }
+
+
+def _leaked(rows: int | None) -> str:
+    return "not looked for" if rows is None else words.count(rows, "test row")
 
 
 def answers(reading: Reading) -> Section:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from llmops.report import sections
 from llmops.report.page import write_report
+from llmops.report.reading import Reading
 from tests.fakes.run_folder import MadeRun, make_failed_run, make_hello_run, make_run
 
 HOSTILE = "</script><script>alert(1)</script>&amp;\u2028'\"<img src=x onerror=alert(2)>"
@@ -173,6 +175,19 @@ def test_a_pipeline_without_data_leaves_the_data_sections_out(tmp_path):
     made = make_hello_run(tmp_path)
     page = Page(write_report(made.folder, made.store))
     assert page.sections == ["steps", "config", "lineage"]
+
+
+def test_rows_prepared_in_one_pass_are_shown_with_their_sides():
+    rows = {"in": 9, "good": 8, "quarantined": 1, "duplicates": 0}
+    leaked = {"exact": {"rows": 1, "share": 0.5}, "near": {"rows": None, "share": None}}
+    sides = {"train": 5, "validation": 1, "test": 2}
+    card = {"rows": sides, "leakage": leaked, "method": "hash", "by": ["question"], "groups": None}
+    parts = {"provenance": {}, "plan": {}, "curve": None, "quarantine": None, "answers": None}
+    reading = Reading(run={"steps": []}, profile={"rows": rows}, card=card, unreadable=(), **parts)
+    assert [stage["rows"] for stage in sections.counts(reading)["stages"]] == [9, 8, 5, 1, 2]
+    shown = sections.leakage(reading)
+    assert [kind["rows"] for kind in shown["kinds"]] == ["1 test row", "not looked for"]
+    assert shown["groups"] == ""
 
 
 def test_a_lost_artifact_is_named_and_the_rest_is_shown(tmp_path):
