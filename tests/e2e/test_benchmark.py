@@ -58,7 +58,6 @@ def llmops(where, server, *words, code=0):
         env=dict(os.environ, LLMOPS_WORKSPACE=str(where)),
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
     )
     assert done.returncode == code, done.stderr

@@ -67,7 +67,6 @@ class Workspace:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
             check=False,
         )
 

@@ -8,7 +8,11 @@ import pytest
 
 from tests.fakes.toy_project import ToyProject
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),  # half a minute of tuning, much more on a machine that others use
+]
 SMALL = (
     "tuning.max_steps=2",
     "evaluation.max_rows=8",

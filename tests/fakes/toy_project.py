@@ -226,7 +226,6 @@ class ToyProject:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
             **options,
         )
 

@@ -81,7 +81,6 @@ def test_a_refused_or_deadly_system_call_loses_nothing(project, undisturbed, fau
         env=project.environment,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert "INJECTED" in (project.root.parent / "trace").read_text() or "KILL" in fault
     assert "this is a bug" not in done.stdout + done.stderr
@@ -184,7 +183,6 @@ def test_odd_surroundings_change_no_result(project, undisturbed, changed):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert invariants.results(project.root) == undisturbed

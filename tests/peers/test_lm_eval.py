@@ -47,7 +47,6 @@ def theirs(stored):
         input=json.dumps(stored),
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
