@@ -18,7 +18,7 @@ from llmops.engines.jobs import logs, read_facts, read_parts
 from llmops.errors import ConfigError, Interrupted, LlmopsError, StepFailed, Unattended
 from llmops.files import refusal
 from llmops.lineage import machine, record
-from llmops.lineage.datasets import changes
+from llmops.lineage.dataset_changes import changes
 from llmops.lineage.looks import looked
 from llmops.lineage.run_folder import RunFolder, all_runs, new_run_id
 from llmops.plan import cost

@@ -109,7 +109,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from llmops.lineage.datasets import difference, pick
+    from llmops.lineage.dataset_changes import difference
+    from llmops.lineage.datasets import pick
 
     found = _known()
     told = difference(pick(found, arguments.before), pick(found, arguments.after))

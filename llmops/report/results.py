@@ -213,8 +213,19 @@ def rows_sentences(run: Mapping[str, Any]) -> list[str]:
         f" {count(cleaned['good'])} good + {count(cleaned['quarantined'])} quarantined"
         f" + {count(cleaned['duplicates'], 'duplicate')}; {sides}.",
         f"Quarantined by rule: {rules}." if rules else "",
+        _changes_sentence(run.get("dataset_changes")),
         leakage_sentence(split.get("leakage")),
     ]
+
+
+def _changes_sentence(changes: Mapping[str, Any] | None) -> str:
+    if not changes:
+        return ""
+    return (
+        f"Against {changes['before']}: {count(changes['added'], 'row')} added,"
+        f" {count(changes['removed'])} removed, {count(changes['kept'])} kept,"
+        f" {count(changes['moved'])} of them on another side."
+    )
 
 
 def tuned_on(facts: Mapping[str, Any]) -> str:

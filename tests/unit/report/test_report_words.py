@@ -108,8 +108,18 @@ def test_what_became_of_the_rows_is_said_for_separate_steps_and_for_one(steps):
         "Dataset v1-0a: 1,009 rows in = 1,000 good + 5 quarantined + 4 duplicates;"
         " train 900, validation 20, test 80.",
         "Quarantined by rule: empty 5.",
+        "",
         "Leakage: 3 test rows (3.8%) also in train exactly; near-duplicates were not looked for.",
     ]
+
+
+def test_how_the_rows_differ_from_the_version_before_is_said():
+    steps = [{"kind": "validate", "facts": CLEANED}, {"kind": "split", "facts": SPLIT}]
+    changes = {"before": "v0-1b", "added": 1, "removed": 2_354, "kept": 999, "moved": 7}
+    assert (
+        "Against v0-1b: 1 row added, 2,354 removed, 999 kept, 7 of them on another side."
+        in rows_sentences({"steps": steps, "dataset_changes": changes})
+    )
 
 
 def test_nothing_is_said_of_rows_before_they_are_split():
