@@ -55,7 +55,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "lineage": ("--depth", "--json"),
     "site": ("--json", "--out"),
     "prompts": ("--answer", "--json", "--model", "--question", "--row", "--rows"),
-    "warehouse": ("--dataset", "--json", "--limit", "--replace"),
+    "warehouse": ("--dataset", "--json", "--limit", "--replace", "--site"),
     "models": (
         "--alias",
         "--encoder",

@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     loading.add_argument("file", metavar="FILE", type=Path)
     loading.add_argument("--dataset", help="project.dataset for the tables of a dump")
+    loading.add_argument(
+        "--site", metavar="HOST", help="whose posts a dump holds, if its name does not tell"
+    )
     loading.add_argument("--replace", action="store_true", help="replace a table that exists")
     loading.set_defaults(command=_load)
     for verb in (tables, preview, query, loading):
@@ -170,6 +173,11 @@ def _load(arguments: argparse.Namespace) -> int:
     warehouse = _loadable(_config(arguments.overrides))
     if arguments.table == "stackexchange":
         return _load_dump(warehouse, arguments)
+    if arguments.dataset or arguments.site:
+        raise ConfigError(
+            f"--dataset and --site are for dumps, and {arguments.table} is a table",
+            hint="leave them out, or load the dump:  warehouse load stackexchange FILE",
+        )
     size = arguments.file.stat().st_size if arguments.file.is_file() else 0
     with Console(stderr=True).status(f"loading {arguments.file} ({size:,} bytes)"):
         table = warehouse.load(arguments.table, arguments.file, replace_table=arguments.replace)
@@ -192,6 +200,7 @@ def _load_dump(warehouse: DuckDBWarehouse, arguments: argparse.Namespace) -> int
             arguments.file,
             arguments.dataset,
             lambda done, total, note="": status.update(f"{done:,.0f} {note}"),
+            site=arguments.site,
             replace_table=arguments.replace,
         )
     if arguments.json:
@@ -199,6 +208,7 @@ def _load_dump(warehouse: DuckDBWarehouse, arguments: argparse.Namespace) -> int
         return 0
     for table in tables:
         _print(f"{table.name}: {_number(table.rows)} rows, version {table.version[:12]}")
+        _print(f"  {table.source}")
     _print(f"terms {TERMS_ID}: {TERMS}")
     return 0
 

@@ -235,11 +235,15 @@ def check_sides(
     sizes = groups.sizes if groups else {}
     joined = f" in {len(sizes)} groups" if groups else ""
     told = f"; the largest group has {max(sizes.values(), default=0)} rows" if groups else ""
+    other = "join fewer rows in split.by"
+    if split.method == "time":
+        told += "; rows of one moment stay on one side"
+        other += ", or name a column of finer moments in dataset.columns.created_at"
     for side, fraction in split.fractions().items():
         if fraction > 0 and counts[SIDES.index(side)] == 0:
             raise DataError(
                 f"split.{side} {fraction:g} of {total} rows{joined} is empty{told}",
-                hint=f"raise split.{side}, get more rows, or join fewer rows in split.by",
+                hint=f"raise split.{side}, get more rows, or {other}",
             )
 
 

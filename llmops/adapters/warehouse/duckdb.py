@@ -187,19 +187,26 @@ class DuckDBWarehouse:
         return made.table
 
     def load_dump(
-        self, path: Path, dataset: str | None, progress: Progress, *, replace_table: bool = False
+        self,
+        path: Path,
+        dataset: str | None,
+        progress: Progress,
+        *,
+        site: str | None = None,
+        replace_table: bool = False,
     ) -> Sequence[Table]:
         """Make the two tables of posts of each Stack Exchange dump at ``path``, all or none.
 
         Without a ``dataset`` a single dump goes under the names that Stack Overflow has in
         BigQuery, and several go to a dataset a site: ids of two sites mean different posts.
+        ``site`` is the host of a single dump whose name does not tell.
 
         Raises:
-            ConfigError: If there is no dump, or a table exists already.
+            ConfigError: If there is no dump, two are of one site, or a table exists already.
             DataError: If a dump is cut off or damaged.
             BackendError: If there is no room.
         """
-        dumps, shelf = stackexchange.dumps_of(path), self.shelf
+        dumps, shelf = stackexchange.dumps_of(path, site), self.shelf
         if dataset and len(dumps) > 1:
             raise ConfigError(
                 f"{path} holds {len(dumps)} dumps, which cannot share the dataset {dataset}",

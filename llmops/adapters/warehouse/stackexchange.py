@@ -33,6 +33,7 @@ TERMS = (
 )
 COLUMNS = (*posts.COLUMNS, Column("licence", "STRING"), Column("url", "STRING"))
 DEFAULT_DATASET = posts.QUESTIONS.rpartition(".")[0]
+_HOST = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]+")
 _KINDS = {"1": "posts_questions", "2": "posts_answers"}
 _ATTRIBUTES: Mapping[str, str] = {
     "id": "Id",
@@ -73,22 +74,47 @@ class Dump:
         return f"stack-exchange.{re.sub(r'[^a-z0-9]', '_', self.site.lower())}"
 
 
-def dumps_of(path: Path) -> tuple[Dump, ...]:
+def dumps_of(path: Path, site: str | None = None) -> tuple[Dump, ...]:
     """Return the dumps at ``path``: a ``Posts.xml``, a ``.7z``, or a folder with some below it.
 
+    Args:
+        path: Where they are.
+        site: Whose posts a single dump holds; without it the name of the archive or of the folder
+            tells, and one that is no host name stands for stackoverflow.com.
+
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is none, if two are of one site, or if ``site`` cannot be.
     """
-    if path.is_file() and path.suffix.lower() in (".xml", ".7z"):
-        return (Dump(path, _site(path)),)
+    found = _files(path)
+    if not found:
+        raise ConfigError(
+            f"{path} is no Stack Exchange dump",
+            hint="give a Posts.xml, a .7z, or a folder that holds some",
+        )
+    if site and len(found) > 1:
+        raise ConfigError(
+            f"{path} holds {len(found)} dumps, which are not all of {site}",
+            hint="leave --site out: folders and archives are named after their sites",
+        )
+    if site and not _HOST.fullmatch(site):
+        raise ConfigError(f"'{site}' is no host name", hint="e.g. --site ai.stackexchange.com")
+    dumps: dict[str, Dump] = {}
+    for file in found:
+        dump = Dump(file, site or _site(file))
+        other = dumps.setdefault(dump.dataset, dump)
+        if other is not dump:
+            raise ConfigError(
+                f"{other.path} and {file} would both be posts of {dump.site}",
+                hint="name each folder or archive after its site, e.g. ai.stackexchange.com,"
+                " and keep one of two dumps of a site",
+            )
+    return tuple(dumps.values())
+
+
+def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and _has_posts(p))
-        if found:
-            return tuple(Dump(p, _site(p)) for p in found)
-    raise ConfigError(
-        f"{path} is no Stack Exchange dump",
-        hint="give a Posts.xml, a .7z, or a folder that holds some",
-    )
+        return sorted(p for p in path.rglob("*") if p.is_file() and _has_posts(p))
+    return [path] if path.is_file() and path.suffix.lower() in (".xml", ".7z") else []
 
 
 def _has_posts(path: Path) -> bool:
@@ -99,9 +125,9 @@ def _has_posts(path: Path) -> bool:
 
 
 def _site(path: Path) -> str:
-    name = path.parent.name if path.suffix.lower() == ".xml" else path.name
+    name = path.resolve().parent.name if path.suffix.lower() == ".xml" else path.name
     name = re.sub(r"(?:-Posts)?\.7z$", "", name)
-    return name if "." in name else "stackoverflow.com"
+    return name if _HOST.fullmatch(name) else "stackoverflow.com"
 
 
 def convert(dump: Dump, folder: Path, progress: Progress) -> Mapping[str, Path]:

@@ -115,8 +115,9 @@ def test_time_has_two_sides_as_well_as_three(tmp_path):
 
 
 def test_rows_of_one_moment_leave_no_newer_ones_and_are_refused(tmp_path):
-    with pytest.raises(DataError, match="is empty"):
+    with pytest.raises(DataError, match=r"is empty.*rows of one moment stay on one side") as caught:
         run(tmp_path, made(100, at=lambda i: day(1)), **TIME)
+    assert "a column of finer moments in dataset.columns.created_at" in caught.value.hint
 
 
 def test_a_row_without_a_moment_cannot_be_split_by_time(tmp_path):

@@ -149,6 +149,45 @@ def test_what_is_no_dump_is_refused(own, tmp_path):
         own.load_dump(tmp_path, None, silent)
 
 
+def test_two_dumps_of_one_site_are_refused(own, tmp_path):
+    for part in ("a", "b"):  # no host names: each stands for stackoverflow.com
+        xml(tmp_path / "dumps" / part / "Posts.xml", pairs(2))
+    with pytest.raises(ConfigError, match=r"would both be posts of stackoverflow\.com"):
+        own.load_dump(tmp_path / "dumps", None, silent)
+    assert own.tables() == []
+
+
+def test_the_site_of_a_dump_is_asked_or_told_by_its_folder(own, tmp_path, monkeypatch):
+    path = xml(tmp_path / "unpacked.2024" / "Posts.xml", pairs(1))
+    (questions, _) = own.load_dump(path, None, silent, site="dba.stackexchange.com")
+    assert questions.source == "Stack Exchange dump of dba.stackexchange.com"
+    assert rows(own, f"SELECT url FROM `{QUESTIONS}`") == [
+        {"url": "https://dba.stackexchange.com/q/0"}
+    ]
+    (questions, _) = own.load_dump(path, None, silent, replace_table=True)
+    assert questions.source == "Stack Exchange dump of stackoverflow.com"
+    xml(tmp_path / "ai.stackexchange.com" / "Posts.xml", pairs(1))
+    monkeypatch.chdir(tmp_path / "ai.stackexchange.com")
+    (questions, _) = own.load_dump(Path("Posts.xml"), None, silent, replace_table=True)
+    assert questions.source == "Stack Exchange dump of ai.stackexchange.com"
+
+
+def test_a_site_that_cannot_be_is_refused(own, tmp_path):
+    path = xml(tmp_path / "dumps" / "ai.stackexchange.com" / "Posts.xml", pairs(1))
+    with pytest.raises(ConfigError, match="'ai' is no host name"):
+        own.load_dump(path, None, silent, site="ai")
+    xml(tmp_path / "dumps" / "dba.stackexchange.com" / "Posts.xml", pairs(1))
+    with pytest.raises(ConfigError, match=r"holds 2 dumps, which are not all of ai\.com"):
+        own.load_dump(tmp_path / "dumps", None, silent, site="ai.com")
+
+
+def test_a_dumps_options_are_refused_for_a_table(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("LLMOPS_WORKSPACE", str(tmp_path))
+    command = ["warehouse", "load", "a.b.c", "q.csv", "--site", "ai.com", "warehouse=duckdb"]
+    assert main(command) == 2
+    assert "--dataset and --site are for dumps" in capsys.readouterr().err
+
+
 def test_a_table_that_exists_is_replaced_only_when_asked(own, tmp_path):
     path = xml(tmp_path / "Posts.xml", pairs(2))
     own.load_dump(path, None, silent)
@@ -162,6 +201,7 @@ def test_the_command_states_the_terms(monkeypatch, tmp_path, capsys):
     path = xml(tmp_path / "Posts.xml", pairs(2))
     assert main(["warehouse", "load", "stackexchange", str(path), "warehouse=duckdb"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
+    assert "Stack Exchange dump of stackoverflow.com" in shown
     assert "terms stack-exchange-dump: Stack Exchange posts are under CC BY-SA" in shown
 
 
