@@ -125,7 +125,7 @@ def _has_posts(path: Path) -> bool:
 
 
 def _site(path: Path) -> str:
-    name = path.resolve().parent.name if path.suffix.lower() == ".xml" else path.name
+    name = path.absolute().parent.name if path.suffix.lower() == ".xml" else path.name
     name = re.sub(r"(?:-Posts)?\.7z$", "", name)
     return name if _HOST.fullmatch(name) else "stackoverflow.com"
 

@@ -166,8 +166,9 @@ def test_the_site_of_a_dump_is_asked_or_told_by_its_folder(own, tmp_path, monkey
     ]
     (questions, _) = own.load_dump(path, None, silent, replace_table=True)
     assert questions.source == "Stack Exchange dump of stackoverflow.com"
-    xml(tmp_path / "ai.stackexchange.com" / "Posts.xml", pairs(1))
-    monkeypatch.chdir(tmp_path / "ai.stackexchange.com")
+    (folder := tmp_path / "ai.stackexchange.com").mkdir()
+    (folder / "Posts.xml").symlink_to(path)
+    monkeypatch.chdir(folder)
     (questions, _) = own.load_dump(Path("Posts.xml"), None, silent, replace_table=True)
     assert questions.source == "Stack Exchange dump of ai.stackexchange.com"
 
