@@ -74,7 +74,9 @@ def ours(rows: Path, out: Path, memory: str = DUCKDB_MEMORY) -> dict:
     split = SplitSettings("hash", 0.8, 0.0, 0.2, SEED, ())
     near = NearDuplicates(0.85, 3, 64)  # not looked for: a row's own hash decides its side
     formats = ("text_bison",)
-    wanted = stream.Wanted(prompt.render, None, split, formats, "v1", near, expected_bytes=expected)
+    wanted = stream.Wanted(
+        prompt.render, prompt.around(), None, split, formats, "v1", near, expected_bytes=expected
+    )
     to = stream.Output(out / "files", out / "quarantined.parquet", out / "spill")
     query = JOIN.format(rows=rows) + os.environ.get("ORDER", "")
 

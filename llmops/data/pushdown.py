@@ -14,6 +14,7 @@ from llmops.data.cleaning import Asked
 from llmops.data.formats import Around
 from llmops.data.settings import Personal, Rules, SplitSettings, Texts, check_columns
 from llmops.data.splits import hash_bounds
+from llmops.data.texts import ESCAPED_GROUPS, TAG_IN_GROUPS
 from llmops.errors import ConfigError
 
 # What Arrow trims as white space: Unicode's, and the four separators of ASCII.
@@ -121,7 +122,7 @@ SELECT row_key, question_key, answer_key, rule, answer, rendered,
     ELSE 'train' END AS side
 FROM (
   SELECT row_key, question_key, answer_key, answer,
-    CONCAT({before}, question, {after}) AS rendered,
+    CONCAT({before}, {_shown("question")}, {after}) AS rendered,
     CASE
       WHEN rule IS NULL AND ROW_NUMBER() OVER (
         PARTITION BY rule, row_key ORDER BY question, answer) > 1 THEN 'duplicate'
@@ -214,6 +215,11 @@ def _prefixed(text: str) -> str:
 
 def _constant_prefixed(text: str | None) -> str:
     return "null:" if text is None else f"{len(text.encode())}:{text}"
+
+
+def _shown(text: str) -> str:
+    """Return a text as a prompt shows it: with its role tags escaped."""
+    return f"REGEXP_REPLACE({text}, {_text(TAG_IN_GROUPS)}, {_text(ESCAPED_GROUPS)})"
 
 
 def _text(value: str) -> str:

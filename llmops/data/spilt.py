@@ -25,14 +25,13 @@ from llmops.data.keys import content_keys, exact_digests, length_prefix
 from llmops.data.mapping import Mapped
 from llmops.data.settings import Columns, SplitSettings
 from llmops.data.splits import row_draws
+from llmops.data.texts import ROLE_TAGS, escape_role_tags
 from llmops.data.values import no_column
 
 if TYPE_CHECKING:
     import polars as pl
 
 DIGEST, DRAW = "digest", "draw"
-_MARK = "\ue000llmops question\ue000"
-_PROBES = ("", " a\n", "A" * 300, "<b>{{ 1 }}</b> Word word", "\u00e9\U0001f600")
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -42,8 +41,8 @@ U64 = npt.NDArray[np.uint64]
 class Layout:
     """What is kept of a row: ``around`` where the template only puts something around a question.
 
-    Elsewhere ``render`` is called for every row, and the row keeps its question beside the
-    rendered text.
+    Such a row keeps its question as a prompt shows it, with role tags escaped. Elsewhere ``render``
+    is called for every row, and the row keeps its question beside the rendered text.
     """
 
     columns: Columns
@@ -76,26 +75,6 @@ class Layout:
         if self.split.method == "hash":
             fields.append((DRAW, pa.uint64()))
         return pa.schema([*fields, *((name, pa.string()) for name in self.optional)])
-
-
-def layout(
-    columns: Columns, render: Callable[[str], str], system: str | None, split: SplitSettings
-) -> Layout:
-    """Return what is kept of a row."""
-    return Layout(columns, render, around(render), system, split)
-
-
-def around(render: Callable[[str], str]) -> Around | None:
-    """Return what a template writes before and after the question, if it does no more than that.
-
-    A template that changes the question shows in one of the probes.
-    """
-    before, mark, after = render(_MARK).partition(_MARK)
-    if not mark or _MARK in after:
-        return None
-    if all(render(probe) == before + probe + after for probe in _PROBES):
-        return Around(before, after)
-    return None
 
 
 def _code(name: str) -> str:
@@ -139,6 +118,7 @@ def pack(mapped: Mapped, good: npt.NDArray[np.bool_], how: Layout) -> Part:
         ends[RENDERED] = signs(cells(texts[RENDERED].to_arrow())).holding(Sign.LINE_END)
         digests = _seen(texts[RENDERED].to_arrow(), texts[ANSWER].to_arrow(), how)
     else:
+        texts[QUESTION] = _shown(texts[QUESTION])
         digests = _seen_around(texts, how.around, how.system)
     numbers: dict[str, npt.NDArray[Any]] = {
         ROW_KEY: mapped.digests[rows],
@@ -151,6 +131,15 @@ def pack(mapped: Mapped, good: npt.NDArray[np.bool_], how: Layout) -> Part:
         numbers[DRAW] = row_draws(how.split.seed, _drawn_by(mapped.rows, pa.array(rows), how))
     optional = mapped.rows.select(how.optional).take(pa.array(rows))
     return Part(encode_all(texts, ends), numbers, optional)
+
+
+def _shown(questions: pl.Series) -> pl.Series:
+    """Return questions as a prompt shows them: with their role tags escaped."""
+    tagged = questions.str.contains(ROLE_TAGS).arg_true()
+    if tagged.is_empty():
+        return questions
+    escaped = [escape_role_tags(question) for question in questions.gather(tagged)]
+    return questions.scatter(tagged, escaped)
 
 
 def gathered(parts: Sequence[Part], how: Layout) -> Packed:

@@ -63,7 +63,6 @@ from llmops.data.spilt import (
     SpiltRows,
     code_and_characters,
     gathered,
-    layout,
     pack,
 )
 from llmops.data.splits import Facts, Sides, assign, check_sides, hashed_sides, rows_per_side
@@ -101,6 +100,7 @@ class Wanted:
     """
 
     render: Callable[[str], str]
+    around: Around | None  # all that ``render`` does to a question, but for its role tags
     system: str | None
     split: SplitSettings
     formats: tuple[str, ...]
@@ -139,7 +139,7 @@ def stream(
     expected = UNKNOWN_BYTES if wanted.expected_bytes is None else wanted.expected_bytes
     bits = prefix_bits(expected, share_out(asked.memory_limit).bucket_bytes)
     treatment = Treatment(asked.texts, asked.personal, asked.rules)
-    how = layout(asked.columns, wanted.render, wanted.system, wanted.split)
+    how = Layout(asked.columns, wanted.render, wanted.around, wanted.system, wanted.split)
     to.files.mkdir(parents=True, exist_ok=True)
     with (
         disk_errors(to.spill.parent, setting="store.path"),

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
 # Special tokens of common chat templates; the full-width bar is DeepSeek's. RE2 reads them too.
-ROLE_TAGS = (
-    "<[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>"
-    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
-    r"|<</?SYS>>|</?s>|<(?:bos|eos|pad|start_of_turn|end_of_turn|im_start|im_end)>"
+_AFTER_ANGLE = (
+    "[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>"
+    "|</?SYS>>|/?s>|(?:bos|eos|pad|start_of_turn|end_of_turn|im_start|im_end)>"
 )
+_AFTER_BRACKET = r"/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+ROLE_TAGS = rf"<(?:{_AFTER_ANGLE})|\[(?:{_AFTER_BRACKET})"
+# The same for SQL, which has no function in place of a replacement: groups of first sign and rest.
+TAG_IN_GROUPS, ESCAPED_GROUPS = rf"(<)({_AFTER_ANGLE})|(\[)({_AFTER_BRACKET})", r"\1\3\\\2\4"
 # C0 without tab and line ends (NUL is a rule's part), DEL, C1 without NEL, and the marks that
 # turn the direction of what follows.
 CONTROL = "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]"

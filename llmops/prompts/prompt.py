@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops.artifacts import canonical_json
 from llmops.data.texts import escape_role_tags
 from llmops.errors import ConfigError
 from llmops.ports.model import Chat, Message
 from llmops.prompts.output import FREE_TEXT, Output
-from llmops.prompts.template import render
+from llmops.prompts.template import around, render
+
+if TYPE_CHECKING:
+    from llmops.data.formats import Around
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,19 @@ class Prompt:
         """
         said = escape_role_tags(question)
         return render(self.template, question=said, instruction=self.instruction)
+
+    def around(self) -> Around | None:
+        """Return what the template writes around a question, null if it does more than that.
+
+        ``render`` gives no more than these texts around the question with its role tags escaped.
+
+        Raises:
+            ConfigError: If the template is wrong.
+        """
+        from llmops.data.formats import Around
+
+        found = around(self.template, instruction=self.instruction)
+        return Around(*found) if found else None
 
     def chat(self, question: str, examples: Iterable[Example] = ()) -> Chat:
         """Return system text, the prompt's own examples, then ``examples``, then the question.

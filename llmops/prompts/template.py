@@ -8,6 +8,7 @@ data it is given is never read as a template. Knows nothing of chats or rows.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmops.errors import ConfigError, nearest
@@ -45,6 +46,33 @@ def render(template: str, *, question: str, instruction: str) -> str:
     except (TemplateError, TypeError, ValueError, AssertionError) as exc:
         reason = str(exc) or type(exc).__name__
         raise ConfigError(f"{WHERE} fails: {reason}", hint=_ALLOWED) from exc
+
+
+def around(template: str, *, instruction: str) -> tuple[str, str] | None:
+    """Return what ``template`` writes before and after any question, if it does no more than that.
+
+    Null where a filter, a condition or ``~`` sees the question, or where it stands twice.
+
+    Raises:
+        ConfigError: As ``render``.
+    """
+    from jinja2 import nodes
+
+    known = {*template, *instruction}
+    mark = next(sign for sign in map(chr, count(0xE000)) if sign not in known)
+    written = render(template, question=mark, instruction=instruction)
+    tree = _environment().parse(template)
+    plain = [
+        node
+        for output in tree.find_all(nodes.Output)
+        for node in output.nodes
+        if isinstance(node, nodes.Name) and node.name == "question"
+    ]
+    uses = sum(node.name == "question" for node in tree.find_all(nodes.Name))
+    if len(plain) < uses or written.count(mark) != 1:
+        return None
+    before, _, after = written.partition(mark)
+    return before, after
 
 
 class _Piece(NamedTuple):

@@ -66,7 +66,6 @@ def pushed(settings: Settings, check: QueryCheck) -> Pushed:
         ConfigError: If something is asked that SQL cannot do with the same result.
     """
     from llmops.data.pushdown import push_down
-    from llmops.data.spilt import around
 
     if settings.max_rows is not None:
         raise ConfigError(
@@ -78,10 +77,10 @@ def pushed(settings: Settings, check: QueryCheck) -> Pushed:
             "dataset.query has a LIMIT without ORDER BY: each export would take other rows",
             hint="write the LIMIT's ORDER BY, or a WHERE in its place",
         )
-    found = around(settings.prompt.render)
+    found = settings.prompt.around()
     if found is None:
         raise ConfigError(
-            "prompt.template changes the question, which cannot be pushed down to the warehouse",
+            "a filter or condition of prompt.template sees the question, which SQL cannot do alike",
             hint="let it only write something around {{ question }}, or set dataset.runs_in=here",
         )
     columns = [column.name for column in check.columns]

@@ -105,6 +105,7 @@ def run(work: Work[Settings]) -> Outcome:
     result = ingest.ask(_ingested(settings), warehouse, work)
     wanted = Wanted(
         settings.prompt.render,
+        settings.prompt.around(),
         settings.prompt.system,
         settings.split,
         settings.formats,
@@ -180,7 +181,7 @@ def _write_json(work: Work[Settings], name: str, value: Any) -> None:
 
 KIND = StepKind(
     name="prepare",
-    revision=2,  # what a tuner would refuse is left out, and the card says so
+    revision=3,  # any template and role tag is rendered as the separate steps do
     run=run,
     settings=Settings,
     gives=(

@@ -34,6 +34,10 @@ PIECES = (
         "\ufffd",
         "{{ question }}",
         "% _",
+        "<|im_start|>",
+        "[/INST]",
+        "<<SYS>></s>",
+        "<\uff5c[INST]|>",
         "\U0001f600",
     ),
 )

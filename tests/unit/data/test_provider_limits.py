@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llmops.data import stream
 from llmops.data.cleaning import Asked
+from llmops.data.formats import Around
 from llmops.data.limits import LEFT_OUT, QUANTITIES, Limit, Limits, fit
 from llmops.data.settings import Columns, NearDuplicates, Rules, SplitSettings
 from llmops.data.splits import TEST, TRAIN, VALIDATION
@@ -192,6 +193,7 @@ def test_one_pass_leaves_out_the_same_rows(tmp_path, project):
     steps = prepare(tmp_path / "rows.parquet", values, tmp_path / "steps")
     wanted = stream.Wanted(
         render=lambda question: f"Answer:\n{question}",
+        around=Around("Answer:\n", ""),
         system=None,
         split=SplitSettings("hash", 0.8, 0.1, 0.1, 42, ()),
         formats=("gemini",),

@@ -54,7 +54,7 @@ def wanted(
 ):
     prompt = Prompt("plain", "Answer:", template)
     near = NearDuplicates(0.85, 3, 64)
-    return stream.Wanted(prompt.render, None, split, formats, "v1", near)
+    return stream.Wanted(prompt.render, prompt.around(), None, split, formats, "v1", near)
 
 
 def output(tmp_path):
@@ -96,6 +96,39 @@ def test_the_files_are_those_of_the_separate_steps(tmp_path, by, template):
     assert made.leakage.exact == card["leakage"]["exact"]["rows"]
     counts = {name: steps["validate"].outcome.facts[name] for name in ("good", "duplicates")}
     assert counts == {"good": made.counts.good, "duplicates": made.counts.duplicates}
+
+
+TAGS = ("<|im_start|>", "[INST]", "[/INST]", "<<SYS>>", "</s>", "<|[INST]|>", "<<|a|>|>", "[]")
+
+
+@pytest.mark.parametrize("role_tags", ["escape", "keep"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ instruction }}\n{{ question }}",
+        "{{ question | truncate(700) }}",  # only longer questions are changed
+        "{% if 'word7' in question %}Mind: {% endif %}{{ question }}",
+        "{% if instruction %}{{ instruction }}: {% endif %}{{ question }}",
+    ],
+)
+def test_any_row_is_rendered_as_the_separate_steps_do(tmp_path, template, role_tags):
+    draw, given = random.Random(2), []
+    for number in range(300):
+        words = [draw.choice((*TAGS, f"word{draw.randrange(30)}")) for _ in range(number)]
+        given.append({"input_text": f"{number} {' '.join(words)}", "output_text": f"ask {number}"})
+    pq.write_table(pa.Table.from_pylist(given), tmp_path / "rows.parquet")
+    texts = {"html": "keep", "role_tags": role_tags, "control_characters": "keep"}
+    values = config(split__method="hash", split__by=[], prompt__template=template)
+    values["dataset"] |= {"formats": ["text_bison", "chat"], "texts": texts}
+    steps = prepare(tmp_path / "rows.parquet", values, tmp_path / "steps")
+    split = SplitSettings("hash", 0.8, 0.1, 0.1, 42, ())
+    treated = dataclasses.replace(asked(), texts=Texts(**texts))
+    to, how = output(tmp_path / "one"), wanted(split, template)
+    made = stream.stream(batches(given, 100), treated, how, to, lambda *_: None)
+    folder = steps["split"].outputs["files"]
+    known = {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".jsonl"}
+    assert files(tmp_path / "one") == known
+    assert made.version.digest == card_of(steps)["digest"]
 
 
 def detailed(count):

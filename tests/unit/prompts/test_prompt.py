@@ -181,3 +181,26 @@ def test_a_template_without_conditions_is_rendered_as_jinja_does_it(written):
     plain = ImmutableSandboxedEnvironment(keep_trailing_newline=True).from_string(written)
     expected = plain.render(question=question, instruction="Say:")
     assert render(written, question=question, instruction="Say:") == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("{{ instruction }}\n{{ question }}!", ("Do \ue000 it.\n", "!")),
+        (
+            "{% if instruction %}{{ instruction | upper }} {% endif %}{{ question }}",
+            ("DO \ue000 IT. ", ""),
+        ),
+        ("{{ question }}", ("", "")),
+        ("{{ question | truncate(20000) }}", None),
+        ("{{ question ~ '!' }}", None),
+        ("{{ question }}{{ question }}", None),
+        ("{% if instruction %}{{ question }}{% else %}{{ question }}?{% endif %}", ("", "")),
+        ("{% if question == 'x' %}Well. {% endif %}{{ question }}", None),
+        ("{{ question if instruction else '' }}", None),
+        ("{% if not instruction %}{{ question }}{% endif %}", None),
+    ],
+)
+def test_what_a_template_writes_around_any_question_is_read_from_the_template(template, found):
+    around = Prompt("p", "Do \ue000 it.", template).around()
+    assert (around and (around.before, around.after)) == found
