@@ -14,7 +14,7 @@ from llmops.data.cleaning import Asked
 from llmops.data.formats import Around
 from llmops.data.settings import Personal, Rules, SplitSettings, Texts, check_columns
 from llmops.data.splits import hash_bounds
-from llmops.data.texts import ESCAPED_GROUPS, TAG_IN_GROUPS
+from llmops.data.texts import ROLE_TAG_ESCAPES
 from llmops.errors import ConfigError
 
 # What Arrow trims as white space: Unicode's, and the four separators of ASCII.
@@ -219,7 +219,9 @@ def _constant_prefixed(text: str | None) -> str:
 
 def _shown(text: str) -> str:
     """Return a text as a prompt shows it: with its role tags escaped."""
-    return f"REGEXP_REPLACE({text}, {_text(TAG_IN_GROUPS)}, {_text(ESCAPED_GROUPS)})"
+    for pattern, escaped in ROLE_TAG_ESCAPES:
+        text = f"REGEXP_REPLACE({text}, {_text(pattern)}, {_text(escaped)})"
+    return text
 
 
 def _text(value: str) -> str:

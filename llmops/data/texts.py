@@ -13,20 +13,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
-# Special tokens of common chat templates; the full-width bar is DeepSeek's. RE2 reads them too.
-_AFTER_ANGLE = (
-    "[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>"
-    "|</?SYS>>|/?s>|(?:bos|eos|pad|start_of_turn|end_of_turn|im_start|im_end)>"
+# Special tokens of common chat templates; the full-width bar is DeepSeek's. Each pattern with what
+# takes its place, in order, so that a tag within a tag is escaped too. RE2 reads them alike.
+ROLE_TAG_ESCAPES = (
+    (
+        "<([|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>"
+        "|</?SYS>>|/?s>|(?:bos|eos|pad|start_of_turn|end_of_turn|im_start|im_end)>)",
+        r"<\\\1",
+    ),
+    (r"\[(/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])", r"[\\\1"),
 )
-_AFTER_BRACKET = r"/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
-ROLE_TAGS = rf"<(?:{_AFTER_ANGLE})|\[(?:{_AFTER_BRACKET})"
-# The same for SQL, which has no function in place of a replacement: groups of first sign and rest.
-TAG_IN_GROUPS, ESCAPED_GROUPS = rf"(<)({_AFTER_ANGLE})|(\[)({_AFTER_BRACKET})", r"\1\3\\\2\4"
+ROLE_TAGS = "|".join(pattern for pattern, _ in ROLE_TAG_ESCAPES)
 # C0 without tab and line ends (NUL is a rule's part), DEL, C1 without NEL, and the marks that
 # turn the direction of what follows.
 CONTROL = "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]"
 MARKUP = r"</?[A-Za-z][^<>]*>|&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,31});"
-_ROLE_TAGS, _CONTROL, _MARKUP = map(re.compile, (ROLE_TAGS, CONTROL, MARKUP))
+_ESCAPES = tuple((re.compile(pattern), escaped) for pattern, escaped in ROLE_TAG_ESCAPES)
+_CONTROL, _MARKUP = map(re.compile, (CONTROL, MARKUP))
 _HEADINGS = tuple(f"h{level}" for level in range(1, 7))
 _BLOCKS = frozenset(
     [
@@ -40,7 +43,9 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 def escape_role_tags(text: str) -> str:
     r"""Return the text with a backslash in each chat-role tag: ``<\|im_start|>``."""
-    return _ROLE_TAGS.sub(lambda tag: f"{tag[0][0]}\\{tag[0][1:]}", text)
+    for pattern, escaped in _ESCAPES:
+        text = pattern.sub(escaped, text)
+    return text
 
 
 def escape_control(text: str) -> str:

@@ -74,7 +74,7 @@ def _rendered(
 
 KIND = StepKind(
     name="transform",
-    revision=1,
+    revision=2,  # a role tag within another is escaped too
     run=run,
     settings=Settings,
     takes=(Port("rows", "parquet"),),
