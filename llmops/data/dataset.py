@@ -32,7 +32,7 @@ from llmops.data.columns import (
     SYSTEM,
 )
 from llmops.data.digests import DIGEST_BYTES
-from llmops.data.formats import Around, JsonlWriter, WrittenFile, encode, inner, shape
+from llmops.data.formats import JsonlWriter, WrittenFile, encode, inner, shape
 from llmops.data.groups import Groups
 from llmops.data.keys import content_keys, exact_digests
 from llmops.data.leakage import Leakage
@@ -40,6 +40,7 @@ from llmops.data.limits import Fitted
 from llmops.data.parquet import RowWriter, count_rows, read_batches
 from llmops.data.settings import SplitSettings
 from llmops.data.splits import Draws, Facts, Sides, row_draws, rows_per_side
+from llmops.data.texts import Around
 from llmops.data.values import first_tag, moments, no_column
 from llmops.ports.progress import Progress
 

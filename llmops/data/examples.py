@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from llmops.data.cells import cells
 from llmops.data.columns import ANSWER, RENDERED, ROW_KEY
-from llmops.data.formats import Around, encode, inner, shape
+from llmops.data.formats import encode, inner, shape
 from llmops.data.groups import Rows
 from llmops.data.splits import Draws, row_draws
+from llmops.data.texts import Around
 from llmops.data.tokens import Counter
 
 Numbers = npt.NDArray[np.int64]

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from llmops.data.cells import Bytes, Mask, Numbers, cells, laid, string_views
 from llmops.data.settings import FORMATS
+from llmops.data.texts import Around
 
 if TYPE_CHECKING:
     import polars as pl
@@ -95,14 +96,6 @@ def decode_whole(encoded: str) -> str:
 def decode(text: str) -> str:
     """Return the text of what ``inner`` returns."""
     return str(orjson.loads(f'"{text}"'))
-
-
-@dataclass(frozen=True)
-class Around:
-    """What a template writes before and after the text that ``encode`` was given."""
-
-    before: str = ""
-    after: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from llmops.data.cleaning import Asked
-from llmops.data.formats import Around
 from llmops.data.settings import Personal, Rules, SplitSettings, Texts, check_columns
 from llmops.data.splits import hash_bounds
-from llmops.data.texts import ROLE_TAG_ESCAPES
+from llmops.data.texts import ROLE_TAG_ESCAPES, Around
 from llmops.errors import ConfigError
 
 # What Arrow trims as white space: Unicode's, and the four separators of ASCII.

@@ -20,12 +20,12 @@ from llmops.data.cells import Sign, cells, signs, whole
 from llmops.data.columns import ANSWER, OPTIONAL, QUESTION, RENDERED, ROW_KEY
 from llmops.data.digests import DIGEST_BYTES, Digests, row_digests
 from llmops.data.examples import rendered
-from llmops.data.formats import Around, decode, decode_whole, encode_all, inner_at
+from llmops.data.formats import decode, decode_whole, encode_all, inner_at
 from llmops.data.keys import content_keys, exact_digests, length_prefix
 from llmops.data.mapping import Mapped
 from llmops.data.settings import Columns, SplitSettings
 from llmops.data.splits import row_draws
-from llmops.data.texts import ROLE_TAGS, escape_role_tags
+from llmops.data.texts import ROLE_TAGS, Around, escape_role_tags
 from llmops.data.values import no_column
 
 if TYPE_CHECKING:

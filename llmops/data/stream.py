@@ -37,7 +37,7 @@ from llmops.data.cleaning import (
 from llmops.data.columns import ANSWER, ROW_KEY, SIDES
 from llmops.data.dataset import GROUP_CHARACTERS, Version, version_of
 from llmops.data.examples import RenderedRows
-from llmops.data.formats import Around, JsonlWriter, Shape, WrittenFile, shape
+from llmops.data.formats import JsonlWriter, Shape, WrittenFile, shape
 from llmops.data.groups import TEXTS, Groups, group_rows, index_examples
 from llmops.data.leakage import Leakage, measure
 from llmops.data.limits import Fitted, Limits, fit
@@ -66,6 +66,7 @@ from llmops.data.spilt import (
     pack,
 )
 from llmops.data.splits import Facts, Sides, assign, check_sides, hashed_sides, rows_per_side
+from llmops.data.texts import Around
 from llmops.data.tokens import Counter
 from llmops.data.treatment import Treatment
 from llmops.data.values import first_tag, moments

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ _BLOCKS = frozenset(
 )
 _BLOCK = re.compile("\0([0-9]+)\0")
 _BLANK_LINES = re.compile(r"\n{3,}")
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a template writes before and after a text."""
+
+    before: str = ""
+    after: str = ""
 
 
 def escape_role_tags(text: str) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from llmops.artifacts import reference
+from llmops.data.columns import SIDES
 from llmops.errors import ConfigError, LlmopsError, unknown_name
 from llmops.ports.store import Store
 
-SIDES = ("train", "validation", "test")
 BEFORE_THE_SPLIT = ("ingest", "read_files", "validate", "prepare")  # kinds of steps
 
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmops.artifacts import canonical_json
-from llmops.data.texts import escape_role_tags
+from llmops.data.texts import Around, escape_role_tags
 from llmops.errors import ConfigError
 from llmops.ports.model import Chat, Message
 from llmops.prompts.output import FREE_TEXT, Output
 from llmops.prompts.template import around, render
-
-if TYPE_CHECKING:
-    from llmops.data.formats import Around
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,6 @@ class Prompt:
         Raises:
             ConfigError: If the template is wrong.
         """
-        from llmops.data.formats import Around
-
         found = around(self.template, instruction=self.instruction)
         return Around(*found) if found else None
 

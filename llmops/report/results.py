@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from llmops.data.columns import SIDES
 from llmops.report.words import count, percent
 
 Verdict = Literal["better", "worse", "differs", "not told apart", "unknown"]
@@ -196,9 +197,6 @@ def facts_of(run: Mapping[str, Any], *kinds: str) -> Mapping[str, Any]:
         if step["kind"] in kinds:
             return step.get("facts") or {}
     return {}
-
-
-SIDES = ("train", "validation", "test")  # kept facts are sorted by name
 
 
 def rows_sentences(run: Mapping[str, Any]) -> list[str]:

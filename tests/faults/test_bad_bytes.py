@@ -13,10 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmops.config.documents import parse
-from llmops.data.formats import Around, encode, inner, shape
+from llmops.data.formats import encode, inner, shape
 from llmops.data.own_files import read_files
 from llmops.data.parquet import RowWriter, read_batches
 from llmops.data.settings import FORMATS
+from llmops.data.texts import Around
 from llmops.errors import ConfigError, DataError
 from llmops.prompts.template import render
 

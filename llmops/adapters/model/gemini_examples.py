@@ -94,7 +94,8 @@ def write_file(
 def _blocks(rows: Sequence[dict[str, Any]], system: str | None) -> Iterator[memoryview]:
     import polars as pl
 
-    from llmops.data.formats import Around, encode, inner, shape
+    from llmops.data.formats import encode, inner, shape
+    from llmops.data.texts import Around
 
     users, answers = (
         encode(pl.Series([row[name] for row in rows]))

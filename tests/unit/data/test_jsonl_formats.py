@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from llmops.data import formats
 from llmops.data.cells import laid
-from llmops.data.formats import Around, JsonlWriter, decode, encode, inner, shape
+from llmops.data.formats import JsonlWriter, decode, encode, inner, shape
 from llmops.data.settings import FORMATS
+from llmops.data.texts import Around
 from tests.fakes.small_disk import mounted
 
 TEXT = st.one_of(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from llmops.data import stream
 from llmops.data.cleaning import Asked
-from llmops.data.formats import Around
 from llmops.data.limits import LEFT_OUT, QUANTITIES, Limit, Limits, fit
 from llmops.data.settings import Columns, NearDuplicates, Rules, SplitSettings
 from llmops.data.splits import TEST, TRAIN, VALIDATION
+from llmops.data.texts import Around
 from llmops.errors import ConfigError, DataError
 from llmops.steps import split, transform
 from llmops.steps.split import provider_limits
